@@ -1,0 +1,1 @@
+"""The domain: values, entries, decide and evolve. Pure: no I/O, no clock, no randomness."""
