@@ -1,0 +1,1 @@
+"""The outside world: one package per thing that the ledger talks to."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: the log, the state rows, the read models and the embedded server."""
