@@ -1,0 +1,126 @@
+"""Column arrays in PostgreSQL's binary form, packed in one go.
+
+psycopg packs a list element by element, which at thousands of rows a batch costs more than the
+insert itself. Format: src/backend/utils/adt/arrayfuncs.c, array_recv: dimensions, null flag,
+element type, length and lower bound, then length-prefixed elements, all big-endian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import pack
+from typing import ClassVar
+
+from psycopg import Connection
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+_HEADER = ">iiiii"
+
+
+class PackedArray:
+    """An array parameter that is in wire form already."""
+
+    __slots__ = ("data",)
+    oid: ClassVar[int]
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class UuidArray(PackedArray):
+    """``uuid[]``."""
+
+    oid = 2951
+
+
+class Int8Array(PackedArray):
+    """``int8[]``."""
+
+    oid = 1016
+
+
+class Int4Array(PackedArray):
+    """``int4[]``."""
+
+    oid = 1007
+
+
+class Int2Array(PackedArray):
+    """``int2[]``."""
+
+    oid = 1005
+
+
+class ByteaArray(PackedArray):
+    """``bytea[]``."""
+
+    oid = 1001
+
+
+class TextArray(PackedArray):
+    """``text[]``."""
+
+    oid = 1009
+
+
+def _head(element_oid: int, count: int) -> bytes:
+    if not count:
+        return pack(">iii", 0, 0, element_oid)
+    return pack(_HEADER, 1, 0, element_oid, count, 1)
+
+
+def uuids(values: Sequence[bytes]) -> UuidArray:
+    """Return 16-byte digests as ``uuid[]``."""
+    if not values:
+        return UuidArray(_head(2950, 0))
+    return UuidArray(_head(2950, len(values)) + b"\0\0\0\x10" + b"\0\0\0\x10".join(values))
+
+
+def _integers(values: Sequence[int], size: int, code: str) -> bytes:
+    flat = [size] * (2 * len(values))
+    flat[1::2] = values
+    return pack(f">{f'i{code}' * len(values)}", *flat)
+
+
+def int8s(values: Sequence[int]) -> Int8Array:
+    """Return integers as ``int8[]``."""
+    return Int8Array(_head(20, len(values)) + _integers(values, 8, "q"))
+
+
+def int4s(values: Sequence[int]) -> Int4Array:
+    """Return integers as ``int4[]``."""
+    return Int4Array(_head(23, len(values)) + _integers(values, 4, "i"))
+
+
+def int2s(values: Sequence[int]) -> Int2Array:
+    """Return integers as ``int2[]``."""
+    return Int2Array(_head(21, len(values)) + _integers(values, 2, "h"))
+
+
+def _blobs(values: Sequence[bytes]) -> bytes:
+    return b"".join([part for value in values for part in (pack(">i", len(value)), value)])
+
+
+def byteas(values: Sequence[bytes]) -> ByteaArray:
+    """Return byte strings as ``bytea[]``."""
+    return ByteaArray(_head(17, len(values)) + _blobs(values))
+
+
+def texts(values: Sequence[str]) -> TextArray:
+    """Return strings as ``text[]``."""
+    return TextArray(_head(25, len(values)) + _blobs([value.encode() for value in values]))
+
+
+class _PackedDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: PackedArray) -> bytes:
+        return obj.data
+
+
+def register(connection: Connection[object]) -> None:
+    """Teach a connection to send packed arrays."""
+    for cls in (UuidArray, Int8Array, Int4Array, Int2Array, ByteaArray, TextArray):
+        dumper = type(f"{cls.__name__}Dumper", (_PackedDumper,), {"oid": cls.oid})
+        connection.adapters.register_dumper(cls, dumper)

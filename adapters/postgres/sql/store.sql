@@ -1,0 +1,144 @@
+-- The write path. One batch is one transaction under the writer lock.
+
+-- name: lock_writer
+SELECT pg_advisory_xact_lock(%(lock)s);
+
+-- name: read_clock
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now;
+
+-- name: changes
+SELECT notification_id, originator_id
+FROM ledger_log
+WHERE notification_id > %(since)s
+ORDER BY notification_id
+LIMIT %(limit)s;
+
+-- name: head
+SELECT max(notification_id) AS head FROM ledger_log;
+
+-- name: keys
+SELECT k.tenant_id, k.key, k.version, k.index, k.fingerprint
+FROM unnest(%(tenants)s, %(keys)s) AS asked (tenant_id, key)
+JOIN usage_keys AS k ON k.tenant_id = asked.tenant_id AND k.key = asked.key;
+
+-- name: tenants
+SELECT tenant_id, tenant, currency, timezone, book, version, digest, pending, conflicts
+FROM tenants
+WHERE tenant = ANY (%(names)s);
+
+-- name: last_tenant
+SELECT coalesce(max(tenant_id), 0) AS last FROM tenants;
+
+-- name: shapes
+SELECT tenant_id, body FROM shapes WHERE tenant_id = ANY (%(tenants)s) ORDER BY tenant_id, number;
+
+-- name: balances
+SELECT b.tenant_id, b.period, b.charge, b.costs, b.quantities, b.events, b.voided, b.unpriced
+FROM unnest(%(tenants)s, %(periods)s) AS asked (tenant_id, period)
+JOIN balances AS b ON b.tenant_id = asked.tenant_id AND b.period = asked.period;
+
+-- name: corrections
+SELECT c.*
+FROM unnest(%(tenants)s, %(keys)s) AS asked (tenant_id, key)
+JOIN corrections AS c ON c.tenant_id = asked.tenant_id AND c.key = asked.key;
+
+-- name: accumulators
+SELECT a.tenant_id, a.session, a.key, a.quantity
+FROM unnest(%(tenants)s, %(sessions)s) AS asked (tenant_id, session)
+JOIN accumulators AS a ON a.tenant_id = asked.tenant_id AND a.session = asked.session;
+
+-- name: commits
+SELECT l.originator_id, l.originator_version, l.state
+FROM unnest(%(streams)s, %(versions)s) AS asked (stream, version)
+JOIN ledger_log AS l
+    ON l.originator_id = asked.stream AND l.originator_version = asked.version;
+
+-- name: insert_keys
+INSERT INTO usage_keys (tenant_id, key, version, index, fingerprint)
+SELECT tenant_id, key, version, index, fingerprint
+FROM unnest(%(tenants)s, %(keys)s, %(versions)s, %(indexes)s, %(fingerprints)s)
+    AS new (tenant_id, key, version, index, fingerprint);
+
+-- name: insert_shapes
+INSERT INTO shapes (tenant_id, number, body)
+SELECT tenant_id, number, body
+FROM unnest(%(tenants)s, %(numbers)s, %(bodies)s) AS new (tenant_id, number, body);
+
+-- name: insert_tenants
+INSERT INTO tenants (
+    tenant_id, tenant, currency, timezone, book, version, digest, shapes, pending, conflicts
+)
+SELECT tenant_id, tenant, currency, timezone, book, 0, '', 0, 0, 0
+FROM unnest(%(ids)s, %(names)s, %(currencies)s, %(timezones)s, %(books)s)
+    AS new (tenant_id, tenant, currency, timezone, book);
+
+-- name: update_tenants
+UPDATE tenants AS t
+SET version = new.version,
+    digest = new.digest,
+    shapes = new.shapes,
+    pending = new.pending,
+    conflicts = new.conflicts
+FROM unnest(%(ids)s, %(versions)s, %(digests)s, %(shapes)s, %(pending)s, %(conflicts)s)
+    AS new (tenant_id, version, digest, shapes, pending, conflicts)
+WHERE t.tenant_id = new.tenant_id;
+
+-- name: upsert_balances
+INSERT INTO balances AS b (
+    tenant_id, period, charge, costs, quantities, events, voided, unpriced
+)
+SELECT tenant_id, period, charge::numeric, costs::jsonb, quantities::jsonb, events, voided, unpriced
+FROM unnest(
+    %(tenants)s, %(periods)s, %(charges)s, %(costs)s, %(quantities)s,
+    %(events)s, %(voided)s, %(unpriced)s
+) AS new (tenant_id, period, charge, costs, quantities, events, voided, unpriced)
+ON CONFLICT (tenant_id, period) DO UPDATE
+SET charge = excluded.charge,
+    costs = excluded.costs,
+    quantities = excluded.quantities,
+    events = excluded.events,
+    voided = excluded.voided,
+    unpriced = excluded.unpriced;
+
+-- name: upsert_corrections
+INSERT INTO corrections (
+    tenant_id, key, void_version, void_index, adjust_version, adjust_index,
+    standing_version, standing_index
+)
+SELECT
+    %(tenant)s, %(key)s, %(void_version)s, %(void_index)s, %(adjust_version)s, %(adjust_index)s,
+    %(standing_version)s, %(standing_index)s
+ON CONFLICT (tenant_id, key) DO UPDATE
+SET void_version = excluded.void_version,
+    void_index = excluded.void_index,
+    adjust_version = excluded.adjust_version,
+    adjust_index = excluded.adjust_index,
+    standing_version = excluded.standing_version,
+    standing_index = excluded.standing_index;
+
+-- name: upsert_accumulators
+INSERT INTO accumulators (tenant_id, session, key, quantity)
+SELECT tenant_id, session, key, quantity::numeric
+FROM unnest(%(tenants)s, %(sessions)s, %(keys)s, %(quantities)s)
+    AS new (tenant_id, session, key, quantity)
+ON CONFLICT (tenant_id, session, key) DO UPDATE SET quantity = excluded.quantity;
+
+-- name: insert_unpriced
+INSERT INTO unpriced_usage (tenant_id, key, occurred_at, source, id, provider, model)
+SELECT
+    tenant_id, key, 'epoch'::timestamptz + occurred_at * interval '1 microsecond',
+    source, id, provider, model
+FROM unnest(
+    %(tenants)s, %(keys)s, %(times)s, %(sources)s, %(ids)s, %(providers)s, %(models)s
+) AS new (tenant_id, key, occurred_at, source, id, provider, model)
+ON CONFLICT (tenant_id, key) DO NOTHING;
+
+-- name: delete_unpriced
+DELETE FROM unpriced_usage AS u
+USING unnest(%(tenants)s, %(keys)s) AS gone (tenant_id, key)
+WHERE u.tenant_id = gone.tenant_id AND u.key = gone.key;
+
+-- name: insert_conflicts
+INSERT INTO conflicts (tenant_id, version, index)
+SELECT tenant_id, version, index
+FROM unnest(%(tenants)s, %(versions)s, %(indexes)s) AS new (tenant_id, version, index);

@@ -1,0 +1,1 @@
+"""Use cases: the sequencer, prices, import, read models' runner, verify, explain."""

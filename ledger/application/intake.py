@@ -1,0 +1,398 @@
+"""Intake: CloudEvents on the wire become commands, or problems with pointer and code.
+
+Reading is strict and happens in two steps. The fast step decodes an event straight into its
+typed form; only when that fails does the slow step look for the reason, so that good input pays
+nothing for good error messages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ledger.domain.errors import InvalidInput, Problem
+from ledger.domain.periods import to_us
+from ledger.domain.usage import (
+    MAX_LABELS,
+    MAX_RAW_BYTES,
+    MAX_TEXT,
+    AdjustUsage,
+    RecordUsage,
+    UsageEvent,
+    VoidUsage,
+    canonical_quantities,
+    check_text,
+    check_time,
+    escape_pointer,
+    record_usage,
+)
+
+USAGE_TYPE = "tallybook.usage.v2"
+VOID_TYPE = "tallybook.usage.void.v2"
+ADJUST_TYPE = "tallybook.usage.adjust.v2"
+MAX_EVENT_BYTES = 1_048_576
+"""Most bytes of one event on the wire."""
+
+Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+Quantities = dict[str, int | Decimal]
+
+
+class UsageData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``data`` of a usage event; see `ledger.domain.usage.UsageEvent` for the members."""
+
+    provider: Name
+    quantities: Quantities
+    api_key: Text = ""
+    attempt: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    batch: bool = False
+    billable: Literal["tenant", "platform"] = "tenant"
+    byok: bool = False
+    conversation: Text = ""
+    hold: Text = ""
+    labels: Annotated[dict[str, Text], msgspec.Meta(max_length=MAX_LABELS)] = {}
+    model: Text = ""
+    outcome: Literal["ok", "error", "aborted"] = "ok"
+    plugin: Text = ""
+    project: Text = ""
+    provider_account: Text = ""
+    raw: msgspec.Raw = msgspec.Raw()
+    region: Text = ""
+    request_id: Text = ""
+    session: Text = ""
+    tier: Text = ""
+    user: Text = ""
+
+
+class VoidData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``data`` of a void: which event, and why."""
+
+    id: Name
+    source: Text = ""
+    reason: Text = ""
+
+
+class AdjustData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``data`` of an adjustment: which event, its quantities from now on, and why."""
+
+    id: Name
+    quantities: Quantities
+    source: Text = ""
+    reason: Text = ""
+
+
+class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """What every CloudEvent has; ``data`` is read by type. Extension attributes are ignored."""
+
+    specversion: Literal["1.0"]
+    type: str
+    id: Name
+    source: Name
+    subject: Name
+    data: msgspec.Raw
+    time: Time | None = None
+
+
+class _UsageEnvelope(msgspec.Struct, frozen=True, kw_only=True):
+    specversion: Literal["1.0"]
+    type: Literal["tallybook.usage.v2"]
+    id: Name
+    source: Name
+    subject: Name
+    data: UsageData
+    time: Time | None = None
+
+
+WireCommand = RecordUsage | VoidUsage | AdjustUsage
+
+_usage = msgspec.json.Decoder(_UsageEnvelope).decode
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_void_data = msgspec.json.Decoder(VoidData).decode
+_adjust_data = msgspec.json.Decoder(AdjustData).decode
+_tree = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+def read_event(wire: bytes | msgspec.Raw) -> WireCommand | Problem:
+    """Return the command of one CloudEvent (JSON, structured form), or what is wrong with it.
+
+    Args:
+        wire: one JSON object, at most 1 MiB.
+
+    Returns:
+        A command, or a problem with code and JSON pointer; never raises for bad input.
+    """
+    try:
+        if len(memoryview(wire)) > MAX_EVENT_BYTES:
+            raise InvalidInput(
+                f"the event has more than {MAX_EVENT_BYTES} bytes", code="event_too_large"
+            )
+        try:
+            envelope = _usage(wire)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return _read_slowly(wire)
+        return _usage_command(envelope)
+    except InvalidInput as error:
+        return Problem.of(error)
+
+
+def _usage_command(envelope: _UsageEnvelope) -> RecordUsage:
+    data = envelope.data
+    at = None
+    if envelope.time is not None:
+        at = to_us(envelope.time)
+        check_time(at)
+    return usage_command(
+        data, id=envelope.id, source=envelope.source, tenant=envelope.subject, at=at
+    )
+
+
+def usage_command(
+    data: UsageData, *, id: str, source: str, tenant: str, at: int | None
+) -> RecordUsage:
+    """Return the command that records usage data that is typed already.
+
+    Args:
+        data: the usage.
+        id: the producer's idempotency key.
+        source: the producer.
+        tenant: whose ledger.
+        at: microseconds since the epoch, checked; None takes the database's time.
+
+    Raises:
+        InvalidInput: a member breaks a rule of docs/spec/metering.md.
+    """
+    for value in (
+        id,
+        source,
+        tenant,
+        data.provider,
+        data.model,
+        data.user,
+        data.project,
+        data.request_id,
+        data.session,
+        data.tier,
+        data.region,
+    ):
+        if not value.isprintable():
+            _check_texts(data, id=id, source=source, tenant=tenant)
+            break
+    else:
+        if data.api_key or data.conversation or data.hold or data.plugin or data.provider_account:
+            _check_texts(data, id=id, source=source, tenant=tenant)
+    if data.labels:
+        _check_labels(data.labels)
+    raw = _checked_raw(data.raw) if data.raw else None
+    event = UsageEvent(
+        api_key=data.api_key,
+        attempt=data.attempt,
+        batch=data.batch,
+        billable=data.billable,
+        byok=data.byok,
+        conversation=data.conversation,
+        hold=data.hold,
+        id=id,
+        labels=data.labels,
+        model=data.model,
+        occurred_at=at,
+        outcome=data.outcome,
+        plugin=data.plugin,
+        project=data.project,
+        provider=data.provider,
+        provider_account=data.provider_account,
+        quantities=canonical_quantities(data.quantities, pointer="/data/quantities"),
+        raw=raw,
+        region=data.region,
+        request_id=data.request_id,
+        session=data.session,
+        source=source,
+        tenant=tenant,
+        tier=data.tier,
+        user=data.user,
+    )
+    return record_usage(event)
+
+
+_TEXT_MEMBERS = (
+    "provider",
+    "model",
+    "tier",
+    "region",
+    "provider_account",
+    "request_id",
+    "user",
+    "project",
+    "session",
+    "conversation",
+    "api_key",
+    "plugin",
+    "hold",
+)
+
+
+def _check_texts(data: UsageData, *, id: str, source: str, tenant: str) -> None:
+    check_text(id, pointer="/id")
+    check_text(source, pointer="/source")
+    check_text(tenant, pointer="/subject")
+    for name in _TEXT_MEMBERS:
+        check_text(getattr(data, name), pointer=f"/data/{name}")
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    for name, value in labels.items():
+        pointer = f"/data/labels/{escape_pointer(name)}"
+        check_text(name, pointer=pointer, required=True)
+        check_text(value, pointer=pointer)
+
+
+def _checked_raw(raw: msgspec.Raw) -> msgspec.Raw | None:
+    body = bytes(raw)
+    if body == b"null":
+        return None
+    if len(body) > MAX_RAW_BYTES:
+        raise InvalidInput(
+            f"raw has {len(body)} bytes; at most {MAX_RAW_BYTES} are kept",
+            code="invalid_raw",
+            pointer="/data/raw",
+        )
+    return msgspec.Raw(body)
+
+
+def _read_slowly(wire: bytes | msgspec.Raw) -> WireCommand | Problem:
+    """Read anything but a well-formed usage event: corrections, and the reason of a rejection."""
+    try:
+        envelope = _envelope(wire)
+        if envelope.type == VOID_TYPE:
+            return _void(envelope)
+        if envelope.type == ADJUST_TYPE:
+            return _adjust(envelope)
+        if envelope.type != USAGE_TYPE:
+            raise InvalidInput(
+                f"there is no event type {envelope.type[:64]!r}; {USAGE_TYPE} records usage",
+                code="unknown_type",
+                pointer="/type",
+            )
+        _usage(wire)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, _numbers_problem(wire)) from None
+    except RecursionError:
+        raise InvalidInput("the JSON is nested too deeply", code="nested_too_deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _malformed(wire, error) from None
+    raise InvalidInput("the event cannot be read", code="invalid_event")
+
+
+def _void(envelope: _Envelope) -> VoidUsage:
+    try:
+        data = _void_data(envelope.data)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, None, prefix="/data") from None
+    return VoidUsage(
+        tenant=_checked(envelope.subject, "/subject"),
+        source=_checked(envelope.source, "/source"),
+        id=_checked(envelope.id, "/id"),
+        target_source=_checked(data.source or envelope.source, "/data/source"),
+        target_id=_checked(data.id, "/data/id"),
+        reason=_checked(data.reason, "/data/reason"),
+    )
+
+
+def _adjust(envelope: _Envelope) -> AdjustUsage:
+    try:
+        data = _adjust_data(envelope.data)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, None, prefix="/data") from None
+    return AdjustUsage(
+        tenant=_checked(envelope.subject, "/subject"),
+        source=_checked(envelope.source, "/source"),
+        id=_checked(envelope.id, "/id"),
+        target_source=_checked(data.source or envelope.source, "/data/source"),
+        target_id=_checked(data.id, "/data/id"),
+        quantities=canonical_quantities(data.quantities, pointer="/data/quantities"),
+        reason=_checked(data.reason, "/data/reason"),
+    )
+
+
+def _checked(value: str, pointer: str) -> str:
+    check_text(value, pointer=pointer)
+    return value
+
+
+_AT = re.compile(r" - at `\$(.*)`$", re.DOTALL)
+_MEMBER = re.compile(r"`([^`]*)`")
+
+
+def _invalid(
+    error: msgspec.ValidationError, better: InvalidInput | None, *, prefix: str = ""
+) -> InvalidInput:
+    """Return a decoding error as ours: stable code, JSON pointer, what would be right."""
+    if better is not None:
+        return better
+    message = str(error)
+    at = _AT.search(message)
+    path = prefix + (at[1] if at else "").replace("[...]", "").replace(".", "/")
+    said = message[: at.start()] if at else message
+    member = _MEMBER.search(said)
+    name = escape_pointer(member[1]) if member else ""
+    there = f"{path}/{name}"
+    if said.startswith("Object missing required field"):
+        return InvalidInput(
+            f"{name!r} is missing", code=f"missing_{name}", pointer=f"{path}/{name}"
+        )
+    if said.startswith("Object contains unknown field"):
+        return InvalidInput(f"there is no member {name!r}", code="unknown_field", pointer=there)
+    if not path:
+        return InvalidInput(f"the event is not a JSON object: {said}", code="invalid_event")
+    field = path.rsplit("/", 1)[-1]
+    code = "invalid_quantity" if field == "quantities" else f"invalid_{field}"
+    return InvalidInput(f"{said}", code=code, pointer=path)
+
+
+def _numbers_problem(wire: bytes | msgspec.Raw) -> InvalidInput | None:
+    """Find the first quantity or label that is no number or text; None if that is not it."""
+    try:
+        tree: Any = _tree(wire)
+    except (msgspec.MsgspecError, RecursionError, ArithmeticError):
+        return None
+    data = tree.get("data") if isinstance(tree, dict) else None
+    quantities = data.get("quantities") if isinstance(data, dict) else None
+    if not isinstance(quantities, dict):
+        return None
+    for name, value in quantities.items():
+        pointer = f"/data/quantities/{escape_pointer(name)}"
+        if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+            kind = "null" if value is None else type(value).__name__
+            return InvalidInput(
+                f"a quantity is a number or decimal text, not {kind}",
+                code="invalid_quantity",
+                pointer=pointer,
+            )
+        if isinstance(value, str) and not _is_decimal(value):
+            return InvalidInput(
+                f"{value[:40]!r} is not a decimal number", code="invalid_quantity", pointer=pointer
+            )
+    return None
+
+
+def _is_decimal(value: str) -> bool:
+    try:
+        Decimal(value)
+    except ArithmeticError:
+        return False
+    return True
+
+
+def _malformed(wire: bytes | msgspec.Raw, error: Exception) -> InvalidInput:
+    if isinstance(error, UnicodeDecodeError):
+        return InvalidInput("the text is not UTF-8", code="invalid_utf8")
+    try:
+        bytes(memoryview(wire)).decode()
+    except UnicodeDecodeError as bad:
+        return InvalidInput(f"byte {bad.start + 1} is not UTF-8", code="invalid_utf8")
+    return InvalidInput(f"the event is not JSON: {error}", code="malformed_json")

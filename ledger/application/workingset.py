@@ -1,0 +1,181 @@
+"""The working set: what one batch reads before it decides, and what it writes after.
+
+The sequencer keeps ledgers' states between batches. They are current as long as nobody else
+wrote to those streams, which every batch checks under the writer lock; what others changed is
+dropped and read again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+from ledger.application.ports import Batch, LedgerWrite, NewKey
+from ledger.domain.decide import Decision, KeyRow, Outcome
+from ledger.domain.entries import (
+    Commit,
+    ConflictKept,
+    Entry,
+    LedgerOpened,
+    ShapeDefined,
+    commit_digest,
+    encode_commit,
+    stream_of,
+    tenant_of_stream,
+)
+from ledger.domain.errors import InvariantViolation
+from ledger.domain.ledger import LedgerState, Ref, evolve
+
+_BALANCES_KEPT = 36
+
+
+class TenantWork:
+    """One tenant's part of a batch: its state, what is known, and the commit that grows.
+
+    Satisfies `ledger.domain.decide.Known`.
+    """
+
+    __slots__ = ("commits", "conflicts", "entries", "keys", "new_keys", "new_shapes", "state")
+
+    def __init__(self, state: LedgerState) -> None:
+        self.state = state
+        self.keys: dict[bytes, KeyRow] = {}
+        self.commits: dict[int, Commit] = {}
+        self.entries: list[Entry] = []
+        self.new_keys: list[NewKey] = []
+        self.new_shapes: list[tuple[int, bytes]] = []
+        self.conflicts: list[int] = []
+        state.start_commit()
+
+    @property
+    def version(self) -> int:
+        """Return the number of the commit that grows."""
+        return self.state.version + 1
+
+    def entry(self, ref: Ref) -> Entry:
+        """Return the entry at a place: of this commit, or of one that was loaded."""
+        version, index = ref
+        if version == self.version:
+            return self.entries[index]
+        try:
+            return self.commits[version].entries[index]
+        except (KeyError, IndexError):
+            raise InvariantViolation(
+                f"ledger {self.state.tenant_id} has no entry {index} in commit {version}"
+            ) from None
+
+    def append(self, decision: Decision) -> Outcome:
+        """Add a decision's entries to the commit, fold them, and return the answer."""
+        outcome = decision.outcome
+        if not decision.entries:
+            return outcome
+        version = self.version
+        entries = self.entries
+        first = len(entries)
+        state = self.state
+        for index, entry in enumerate(decision.entries, first):
+            entries.append(entry)
+            evolve(state, entry, (version, index))
+            if type(entry) is ShapeDefined:
+                self.new_shapes.append((entry.number, entry.body))
+            elif type(entry) is ConflictKept:
+                self.conflicts.append(index)
+        place = first + decision.at
+        if decision.key:
+            self.keys[decision.key] = KeyRow(version, place, decision.fingerprint)
+            self.new_keys.append(NewKey(decision.key, decision.fingerprint, place))
+        if outcome.version:
+            return outcome
+        return Outcome(outcome.status, version, place, outcome.flags, outcome.problem)
+
+    def open(self) -> None:
+        """Make opening the ledger the first entry of its first commit."""
+        state = self.state
+        opened = LedgerOpened(state.tenant, state.currency, state.timezone, state.book)
+        self.entries.append(opened)
+        evolve(state, opened, (1, 0))
+
+    def write(self, now: int) -> LedgerWrite:
+        """Seal the commit: number it, chain it, and return it with the rows that change."""
+        state = self.state
+        body = encode_commit(state.digest, now, self.entries)
+        state.version += 1
+        state.digest = commit_digest(stream_of(state.tenant_id), state.version, body)
+        return LedgerWrite(state, body, self.new_keys, self.new_shapes, self.conflicts)
+
+
+class LedgerCache:
+    """States of ledgers between batches, the most recently used ones.
+
+    Args:
+        limit: most ledgers to keep.
+
+    Attributes:
+        position: notification id up to which every kept state is current.
+    """
+
+    def __init__(self, *, limit: int = 20_000) -> None:
+        self._limit = limit
+        self._states: OrderedDict[str, LedgerState] = OrderedDict()
+        self._names: dict[int, str] = {}
+        self.position = 0
+
+    def get(self, name: str) -> LedgerState | None:
+        """Return a kept state."""
+        state = self._states.get(name)
+        if state is not None:
+            self._states.move_to_end(name)
+        return state
+
+    def peek(self, name: str) -> LedgerState | None:
+        """Return a kept state without marking it used; safe from any thread."""
+        return self._states.get(name)
+
+    def keep(self, states: Iterable[LedgerState], *, position: int) -> None:
+        """Keep the states of a batch that was committed, current up to ``position``."""
+        for state in states:
+            if len(state.balances) > _BALANCES_KEPT:
+                state.forget_balances()
+            self._states[state.tenant] = state
+            self._states.move_to_end(state.tenant)
+            self._names[state.tenant_id] = state.tenant
+        while len(self._states) > self._limit:
+            _, dropped = self._states.popitem(last=False)
+            del self._names[dropped.tenant_id]
+        self.position = position
+
+    def drop(self, streams: Sequence[str] | None) -> bool:
+        """Drop what others changed; None drops everything.
+
+        Returns:
+            Whether a stream changed that is no tenant's ledger: prices may be others now.
+        """
+        if streams is None:
+            self.clear()
+            return True
+        others = False
+        for stream in streams:
+            tenant_id = tenant_of_stream(stream)
+            if tenant_id is None:
+                others = True
+            elif (name := self._names.pop(tenant_id, None)) is not None:
+                del self._states[name]
+        return others
+
+    def clear(self) -> None:
+        """Drop everything, as after a batch that failed half-way."""
+        self._states.clear()
+        self._names.clear()
+
+
+def load_balances(batch: Batch, wanted: dict[int, tuple[LedgerState, set[str]]]) -> None:
+    """Load the balances that a batch will touch into their states."""
+    missing = [
+        (tenant_id, period)
+        for tenant_id, (state, periods) in wanted.items()
+        for period in periods
+        if period not in state.balances
+    ]
+    if missing:
+        for (tenant_id, period), balance in batch.balances(missing).items():
+            wanted[tenant_id][0].balances[period] = balance

@@ -1,0 +1,425 @@
+"""The catalog: approved price rows, indexed so that an event finds its shape fast.
+
+Look-up rules, in this order of strictness:
+
+- the row in force at ``occurred_at`` is the one with the latest ``effective_from`` not after it;
+- tier and batch must be equal; a region without a row of its own uses the row of region "";
+- of the rows whose ``context_over`` is below the request's input tokens the highest applies to
+  the whole request (context tiers are cliffs);
+- a leaf with a quantity and no row makes the whole event unpriced: an unknown price is never zero.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from operator import mul
+
+import msgspec
+
+from ledger.domain.matching import ModelNames
+from ledger.domain.money import decimals_of, to_scaled
+from ledger.domain.periods import to_us
+from ledger.domain.prices import ModelMatch, PriceKey, PriceKind, PriceRow, RoundingScope
+from ledger.domain.shapes import UNIT, CompiledShape, LeafRate, RateCard, Shape, compile_shape
+from ledger.domain.usage import UsageEvent
+
+BYOK_TIER = "byok"
+"""Sell rows of this tier are the platform fees of calls made with the tenant's own key."""
+ANY = "*"
+"""Provider or model of a sell row that applies where no other does."""
+DEFAULT_BOOK = "default"
+
+_ZERO = LeafRate(version="", rate=0)
+_MEMO_LIMIT = 100_000
+
+
+class PricedRow(msgspec.Struct, frozen=True):
+    """An approved row and its identity.
+
+    Attributes:
+        kind: cost or sell.
+        book: sell price book; "" for costs.
+        row: the price.
+        version: ``<book>/<provider>@<revision>.<row>``, stored with every entry it rates.
+    """
+
+    kind: PriceKind
+    book: str
+    row: PriceRow
+    version: str
+
+
+class Rated(msgspec.Struct, frozen=True):
+    """An event's shape and amounts under one catalog.
+
+    Attributes:
+        catalog: the catalog that rated it.
+        book: the sell book it was rated for.
+        currency: the ledger currency it was rated for.
+        shape: the shape; stateful shapes carry no amounts here.
+        charge: in the shape's charge decimals.
+        cost: in the shape's cost decimals.
+    """
+
+    catalog: Catalog
+    book: str
+    currency: str
+    shape: CompiledShape
+    charge: int
+    cost: int
+
+
+class _Prices:
+    """All rows of one model, cost and one book's sell."""
+
+    __slots__ = ("contexts", "cost", "dates", "sell")
+
+    def __init__(self, cost: Sequence[PricedRow], sell: Sequence[PricedRow]) -> None:
+        rows = [priced.row for priced in (*cost, *sell)]
+        self.cost = _by_key(cost)
+        self.sell = _by_key(sell)
+        self.dates = sorted({to_us(row.effective_from) for row in rows})
+        self.contexts = sorted({row.key.context_over for row in rows} - {0})
+
+
+_Index = dict[tuple[str, str, str, bool, int], list[tuple[int, PricedRow]]]
+
+
+def _by_key(rows: Sequence[PricedRow]) -> _Index:
+    index: _Index = {}
+    for priced in rows:
+        key = priced.row.key
+        place = (key.meter, key.region, key.tier, key.batch, key.context_over)
+        index.setdefault(place, []).append((to_us(priced.row.effective_from), priced))
+    for dated in index.values():
+        dated.sort(key=lambda pair: pair[0])
+    return index
+
+
+class Catalog:
+    """Approved prices, compiled; immutable but for its memo.
+
+    Args:
+        rows: approved rows; of two with the same key and date the later in order counts.
+        matches: which model names mean which priced model, in order of precedence.
+
+    Attributes:
+        rounds_sessions: whether a row rounds quantities over a session.
+    """
+
+    def __init__(self, rows: Iterable[PricedRow] = (), matches: Iterable[ModelMatch] = ()) -> None:
+        self._cost: dict[tuple[str, str], list[PricedRow]] = {}
+        self.rounds_sessions = False
+        self._sell: dict[tuple[str, str, str], list[PricedRow]] = {}
+        for priced in rows:
+            key = priced.row.key
+            if priced.row.quantity_rule.scope is RoundingScope.SESSION:
+                self.rounds_sessions = True
+            if priced.kind is PriceKind.COST:
+                self._cost.setdefault((key.provider, key.model), []).append(priced)
+            else:
+                sell = (priced.book, key.provider, key.model)
+                self._sell.setdefault(sell, []).append(priced)
+        self._names = ModelNames(matches, known=self._cost)
+        self._models: dict[tuple[str, str, str], _Prices] = {}
+        self._memo: dict[tuple[object, ...], CompiledShape] = {}
+
+    def rows(self, *, kind: PriceKind, book: str = "") -> list[PricedRow]:
+        """Return the approved rows of one kind and, for sell rows, of one book."""
+        if kind is PriceKind.COST:
+            return [priced for rows in self._cost.values() for priced in rows]
+        return [
+            priced for (name, _, _), rows in self._sell.items() if name == book for priced in rows
+        ]
+
+    def model_name(self, provider: str, model: str) -> str:
+        """Return the priced model that a response's model name means; itself if none does."""
+        return self._names.resolve(provider, model)
+
+    def rate(
+        self,
+        event: UsageEvent,
+        *,
+        numbers: tuple[int, ...],
+        decimals: int,
+        occurred_at: int,
+        book: str,
+        currency: str,
+    ) -> Rated:
+        """Return the event's shape and amounts.
+
+        Args:
+            event: in canonical form.
+            numbers: its quantities as integers, in order.
+            decimals: the decimals of ``numbers``.
+            occurred_at: microseconds; chooses the rows in force.
+            book: the tenant's sell book.
+            currency: the tenant's currency; sell rows in another do not apply.
+        """
+        shape = self._shape(event, numbers, decimals, occurred_at, book, currency)
+        charge, cost = amounts(shape, numbers)
+        return Rated(self, book, currency, shape, charge, cost)
+
+    def _shape(
+        self,
+        event: UsageEvent,
+        numbers: tuple[int, ...],
+        decimals: int,
+        occurred_at: int,
+        book: str,
+        currency: str,
+    ) -> CompiledShape:
+        model = (event.provider, event.model, book)
+        prices = self._models.get(model)
+        if prices is None:
+            prices = self._load(*model)
+        meters = tuple(event.quantities)
+        context = 0
+        if prices.contexts:
+            context = bisect_left(prices.contexts, _input_tokens(meters, numbers, decimals))
+        memo = (
+            model,
+            currency,
+            event.source,
+            event.tier,
+            event.region,
+            event.batch,
+            event.provider_account,
+            event.outcome,
+            event.attempt,
+            event.billable,
+            event.byok,
+            meters,
+            decimals,
+            bisect_right(prices.dates, occurred_at),
+            context,
+            tuple(map(bool, numbers)) if 0 in numbers else None,
+        )
+        shape = self._memo.get(memo)
+        if shape is None:
+            over = prices.contexts[context - 1] if context else 0
+            shape = _compile(event, meters, numbers, decimals, occurred_at, currency, prices, over)
+            if len(self._memo) >= _MEMO_LIMIT:
+                self._memo.clear()
+            self._memo[memo] = shape
+        return shape
+
+    def _load(self, provider: str, model: str, book: str) -> _Prices:
+        name = self._names.resolve(provider, model)
+        sell = next(
+            (
+                rows
+                for place in ((provider, name), (provider, ANY), (ANY, ANY))
+                if (rows := self._sell.get((book, *place)))
+            ),
+            [],
+        )
+        prices = _Prices(self._cost.get((provider, name), []), sell)
+        if len(self._models) >= _MEMO_LIMIT:
+            self._models.clear()
+        self._models[provider, model, book] = prices
+        return prices
+
+    def find(self, key: PriceKey, *, kind: PriceKind, book: str, at: int) -> PricedRow | None:
+        """Return the row that prices ``key`` at an instant, by the look-up rules above."""
+        prices = _Prices(
+            self._cost.get((key.provider, key.model), []),
+            self._sell.get((book, key.provider, key.model), []),
+        )
+        index = prices.cost if kind is PriceKind.COST else prices.sell
+        return _row(index, key.meter, key.region, key.tier, key.batch, key.context_over, prices, at)
+
+
+def amounts(shape: CompiledShape, numbers: Sequence[int]) -> tuple[int, int]:
+    """Return charge and cost of quantities under a shape, in its decimals.
+
+    Unpriced shapes give (0, 0), and so do stateful ones: `session_amounts` rates those.
+    """
+    if shape.plain:
+        return sum(map(mul, numbers, shape.sell_rates)), sum(map(mul, numbers, shape.cost_rates))
+    if shape.stateful:
+        return 0, 0
+    charges, costs = leaf_amounts(shape, numbers)
+    return sum(charges), sum(costs)
+
+
+def leaf_amounts(
+    shape: CompiledShape, numbers: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return charges and costs leaf by leaf, in the shape's decimals; not for stateful shapes."""
+    card = shape.shape.card
+    if card is None:
+        return (), ()
+    if shape.plain:
+        return tuple(map(mul, numbers, shape.sell_rates)), tuple(
+            map(mul, numbers, shape.cost_rates)
+        )
+    factor = shape.quantity_factor
+    return tuple(
+        tuple(_amount(rate, number * factor) for rate, number in zip(rates, numbers, strict=True))
+        if rates
+        else ()
+        for rates in (card.sell, card.cost)
+    )  # type: ignore[return-value] # two rate tuples give two amount tuples
+
+
+def session_amounts(
+    shape: CompiledShape,
+    numbers: Sequence[int],
+    session: str,
+    so_far: Callable[[str], int],
+) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, int]]:
+    """Return charges and costs leaf by leaf of a shape that rounds over a session.
+
+    With S the session's quantity so far, a segment s is billed R(S + s) - R(S); a negative s
+    takes a segment back. An event without a session is a session of its own.
+
+    Args:
+        shape: a stateful one.
+        numbers: quantities in the shape's decimals; negative to take back.
+        session: the session's id.
+        so_far: returns a running quantity x 10^6 by its accumulator key.
+
+    Returns:
+        Charges, costs, and the running quantities as they become, by accumulator key.
+    """
+    card = shape.shape.card
+    if card is None:
+        return (), (), {}
+    after: dict[str, int] = {}
+    sides = []
+    for rates in (card.sell, card.cost):
+        leaves = []
+        for rate, meter, number in zip(rates, shape.shape.meters, numbers, strict=bool(rates)):
+            quantity = number * shape.quantity_factor
+            if rate.exact or rate.scope is not RoundingScope.SESSION or not session:
+                sign = -1 if quantity < 0 else 1
+                leaves.append(sign * _amount(rate, abs(quantity)))
+                continue
+            key = f"{session}\t{rate.version}\t{meter}"
+            before = so_far(key)
+            after[key] = before + quantity
+            leaves.append(rate.rate * (rate.billed(before + quantity) - rate.billed(before)))
+        sides.append(tuple(leaves))
+    return sides[0], sides[1], after
+
+
+def _amount(rate: LeafRate, quantity: int) -> int:
+    return rate.rate * (quantity if rate.exact else rate.billed(quantity))
+
+
+def _input_tokens(meters: tuple[str, ...], numbers: tuple[int, ...], decimals: int) -> int:
+    total = sum(
+        number
+        for meter, number in zip(meters, numbers, strict=True)
+        if meter.startswith("tokens.input")
+    )
+    return -(-total // UNIT) if decimals else total
+
+
+def _row(
+    index: _Index,
+    meter: str,
+    region: str,
+    tier: str,
+    batch: bool,
+    over: int,
+    prices: _Prices,
+    at: int,
+) -> PricedRow | None:
+    levels = [level for level in reversed(prices.contexts) if level <= over]
+    for place in (region, "") if region else ("",):
+        for level in (*levels, 0):
+            dated = index.get((meter, place, tier, batch, level))
+            if not dated:
+                continue
+            found = bisect_right(dated, at, key=lambda pair: pair[0])
+            if found:
+                return dated[found - 1][1]
+    return None
+
+
+def _compile(
+    event: UsageEvent,
+    meters: tuple[str, ...],
+    numbers: tuple[int, ...],
+    decimals: int,
+    at: int,
+    currency: str,
+    prices: _Prices,
+    over: int,
+) -> CompiledShape:
+    missing: list[str] = []
+
+    def leaves(kind: PriceKind) -> list[PricedRow | None]:
+        sell = kind is PriceKind.SELL
+        tier = BYOK_TIER if sell and event.byok else event.tier
+        index = prices.sell if sell else prices.cost
+        rows: list[PricedRow | None] = []
+        for meter, number in zip(meters, numbers, strict=True):
+            row = _row(index, meter, event.region, tier, event.batch, over, prices, at)
+            if sell and row is not None and row.row.currency != currency:
+                row = None
+            if row is None and number and not (sell and event.byok):
+                missing.append(f"{kind}:{meter}")
+            rows.append(row)
+        return rows
+
+    sell = leaves(PriceKind.SELL) if event.billable == "tenant" else []
+    cost = [] if event.byok else leaves(PriceKind.COST)
+    currencies = {row.row.currency for row in cost if row is not None}
+    if len(currencies) > 1:
+        missing.append("cost:one currency")
+    card = None
+    if not missing:
+        sell_decimals, cost_decimals = _decimals(sell), _decimals(cost)
+        card = RateCard(
+            currency=currency,
+            sell=tuple(_leaf(row, sell_decimals) for row in sell),
+            sell_decimals=sell_decimals,
+            cost_currency=next(iter(currencies), currency),
+            cost=tuple(_leaf(row, cost_decimals) for row in cost),
+            cost_decimals=cost_decimals,
+        )
+    return compile_shape(
+        Shape(
+            source=event.source,
+            provider=event.provider,
+            model=event.model,
+            tier=event.tier,
+            region=event.region,
+            batch=event.batch,
+            provider_account=event.provider_account,
+            outcome=event.outcome,
+            attempt=event.attempt,
+            billable=event.billable,
+            byok=event.byok,
+            meters=meters,
+            decimals=decimals,
+            card=card,
+            missing=tuple(missing),
+        )
+    )
+
+
+def _decimals(rows: Sequence[PricedRow | None]) -> int:
+    return max((decimals_of(row.row.unit_rate()) for row in rows if row is not None), default=0)
+
+
+def _leaf(priced: PricedRow | None, decimals: int) -> LeafRate:
+    if priced is None:
+        return _ZERO
+    row = priced.row
+    rate = to_scaled(row.unit_rate(), decimals)
+    rule = row.quantity_rule
+    if rule.scope in (RoundingScope.NONE, RoundingScope.LINE):
+        return LeafRate(version=priced.version, rate=rate)
+    return LeafRate(
+        version=priced.version,
+        rate=rate,
+        increment=to_scaled(rule.increment, 6),
+        minimum=to_scaled(rule.minimum, 6),
+        mode=rule.mode,
+        scope=rule.scope,
+    )

@@ -1,0 +1,390 @@
+"""A tenant's ledger: its state, and `evolve`, which folds entries into it.
+
+The same fold serves the write path, recovery and the audit: folding a stream from its first
+commit gives exactly the rows that the write path keeps. `evolve` does no I/O, reads no clock and
+changes nothing but the state it is given.
+
+Invariants: commit numbers are gapless from 1; shape numbers are gapless from 0; per period the
+balance is the sum of the standing postings; a correction's reversed posting equals what stood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from ledger.domain.catalog import session_amounts
+from ledger.domain.entries import (
+    ConflictKept,
+    CorrectionApplied,
+    Entry,
+    LedgerOpened,
+    Posting,
+    ShapeDefined,
+    UsageAdjusted,
+    UsageRecorded,
+    UsageRerated,
+    UsageVoided,
+)
+from ledger.domain.errors import InvariantViolation
+from ledger.domain.meters import QUANTITY_DECIMALS
+from ledger.domain.money import AMOUNT_DECIMALS, from_scaled
+from ledger.domain.periods import Period, period_of
+from ledger.domain.shapes import CompiledShape, shape_from_body
+from ledger.domain.usage import key_digest
+
+Ref = tuple[int, int]
+"""Commit number and place in the commit: where an entry is."""
+
+
+class Balance:
+    """What a tenant used and owes in one period, the standing postings' sum.
+
+    Attributes:
+        period: ``YYYY-MM`` in the tenant's time zone.
+        charge: x 10^18 in the ledger's currency, unrounded.
+        costs: currency to provider cost x 10^18.
+        quantities: meter to quantity x 10^6; unpriced usage included.
+        events: usage events recorded.
+        voided: of those, taken back.
+        unpriced: of those, standing without a price; excluded from charge and costs.
+    """
+
+    __slots__ = ("charge", "costs", "events", "period", "quantities", "unpriced", "voided")
+
+    def __init__(self, period: str) -> None:
+        self.period = period
+        self.charge = 0
+        self.costs: dict[str, int] = {}
+        self.quantities: dict[str, int] = {}
+        self.events = 0
+        self.voided = 0
+        self.unpriced = 0
+
+    def decimal_charge(self) -> Decimal:
+        """Return the unrounded charge."""
+        return from_scaled(self.charge, AMOUNT_DECIMALS)
+
+    def decimal_costs(self) -> dict[str, Decimal]:
+        """Return unrounded provider costs by currency."""
+        return {name: from_scaled(cost, AMOUNT_DECIMALS) for name, cost in self.costs.items()}
+
+    def decimal_quantities(self) -> dict[str, Decimal]:
+        """Return quantities by meter."""
+        return {
+            name: from_scaled(quantity, QUANTITY_DECIMALS)
+            for name, quantity in self.quantities.items()
+        }
+
+    def as_tuple(self) -> tuple[object, ...]:
+        """Return everything that must be equal in two balances that say the same."""
+        return (
+            self.period,
+            self.charge,
+            {name: cost for name, cost in self.costs.items() if cost},
+            {name: quantity for name, quantity in self.quantities.items() if quantity},
+            self.events,
+            self.voided,
+            self.unpriced,
+        )
+
+
+@dataclass(slots=True)
+class CorrectionState:
+    """What corrections say of one event.
+
+    Attributes:
+        void: where its void is.
+        adjust: where its adjustment is.
+        standing: where the entry is whose posting stands; None before the event is here.
+    """
+
+    void: Ref | None = None
+    adjust: Ref | None = None
+    standing: Ref | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class UnpricedUsage:
+    """A standing event without a price.
+
+    Attributes:
+        source: the event's source.
+        id: the event's id.
+        provider: of its shape.
+        model: of its shape.
+        occurred_at: microseconds since the epoch.
+    """
+
+    source: str
+    id: str
+    provider: str
+    model: str
+    occurred_at: int
+
+
+@dataclass(slots=True)
+class LedgerState:
+    """The state of one tenant's ledger.
+
+    Attributes:
+        tenant_id: number of the tenant in this database.
+        tenant: its name.
+        currency: of charges.
+        timezone: of days and periods.
+        book: sell price book.
+        version: number of the last commit, 0 before the first.
+        digest: digest of the last commit.
+        shapes: by number.
+        numbers: numbers by shape body.
+        balances: by period name; the write path loads those that it touches.
+        corrections: by the digest of the corrected event's key.
+        pending: corrections whose event has not arrived.
+        accumulators: running quantities x 10^6 of sessions, by accumulator key.
+        conflicts: conflicting payloads kept.
+        unpriced: by the digest of the event's key, what stands unpriced; None once it no longer
+            does. The write path starts each commit with an empty one.
+        touched: names of the periods whose balance a commit changed.
+    """
+
+    tenant_id: int
+    tenant: str
+    currency: str = "USD"
+    timezone: str = "UTC"
+    book: str = "default"
+    version: int = 0
+    digest: bytes = b""
+    shapes: list[CompiledShape] = field(default_factory=list)
+    numbers: dict[bytes, int] = field(default_factory=dict)
+    balances: dict[str, Balance] = field(default_factory=dict)
+    corrections: dict[bytes, CorrectionState] = field(default_factory=dict)
+    pending: int = 0
+    accumulators: dict[str, int] = field(default_factory=dict)
+    conflicts: int = 0
+    unpriced: dict[bytes, UnpricedUsage | None] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
+    _period: Period = field(default_factory=lambda: Period("", 0, 0))
+    _balance: Balance | None = None
+
+    def period(self, at: int) -> Period:
+        """Return the period of an instant."""
+        period = self._period
+        if period.start <= at < period.end:
+            return period
+        self._period = period_of(self.timezone, at)
+        self._balance = None
+        return self._period
+
+    def balance(self, at: int) -> Balance:
+        """Return the balance of the period that holds an instant, new if there is none."""
+        period = self._period
+        if period.start <= at < period.end and self._balance is not None:
+            return self._balance
+        name = self.period(at).name
+        balance = self.balances.get(name)
+        if balance is None:
+            balance = self.balances[name] = Balance(name)
+        self._balance = balance
+        self.touched.add(name)
+        return balance
+
+    def forget_balances(self) -> None:
+        """Forget all balances; whoever needs one loads it again."""
+        self.balances = {}
+        self._balance = None
+
+    def start_commit(self) -> None:
+        """Forget what is kept for one commit only; balances and shapes stay."""
+        self._balance = None
+        self.touched = set()
+        self.corrections = {}
+        self.accumulators = {}
+        self.unpriced = {}
+
+
+def evolve(state: LedgerState, entry: Entry, ref: Ref) -> LedgerState:
+    """Fold one entry into the state it is given, and return that state.
+
+    Args:
+        state: owned by the caller; changed in place.
+        entry: the next entry of the stream.
+        ref: where the entry is.
+
+    Raises:
+        InvariantViolation: the entry cannot follow in this stream.
+    """
+    if type(entry) is UsageRecorded:
+        _fold_usage(state, entry, ref)
+    else:
+        _FOLDS[type(entry)](state, entry, ref)  # type: ignore[operator] # keyed by the entry's type
+    return state
+
+
+def _fold_usage(state: LedgerState, entry: UsageRecorded, ref: Ref) -> None:
+    shape = state.shapes[entry.shape]
+    at = entry.occurred_at
+    balance = state.balance(at)
+    quantities = balance.quantities
+    factor = shape.quantity_factor
+    for meter, number in zip(shape.shape.meters, entry.quantities, strict=True):
+        quantities[meter] = quantities.get(meter, 0) + number * factor
+    balance.events += 1
+    if shape.unpriced:
+        balance.unpriced += 1
+        _mark_unpriced(state, shape, entry.id, at)
+    else:
+        balance.charge += entry.charge * shape.charge_factor
+        if entry.cost:
+            cost = entry.cost * shape.cost_factor
+            costs = balance.costs
+            costs[shape.cost_currency] = costs.get(shape.cost_currency, 0) + cost
+        if shape.stateful and entry.extra is not None:
+            _accumulate(state, shape, entry.quantities, entry.extra.session, 1)
+    if state.pending:
+        correction = state.corrections.get(key_digest(shape.shape.source, entry.id))
+        if correction is not None:
+            correction.standing = ref
+            state.pending -= 1
+
+
+def _mark_unpriced(state: LedgerState, shape: CompiledShape, id: str, at: int) -> None:
+    was = shape.shape
+    usage = UnpricedUsage(was.source, id, was.provider, was.model, at)
+    state.unpriced[key_digest(was.source, id)] = usage
+
+
+def _replace_posting(
+    state: LedgerState, source: str, id: str, reversed_: Posting, posted: Posting | None
+) -> None:
+    """Take one posting of an event back and let another, or none, stand in its place."""
+    _fold_posting(state, reversed_, -1)
+    if state.shapes[reversed_.shape].unpriced:
+        state.unpriced[key_digest(source, id)] = None
+    if posted is None:
+        state.balance(reversed_.occurred_at).voided += 1
+        return
+    _fold_posting(state, posted, 1)
+    shape = state.shapes[posted.shape]
+    if shape.unpriced:
+        _mark_unpriced(state, shape, id, posted.occurred_at)
+
+
+def _fold_posting(state: LedgerState, posting: Posting, sign: int) -> None:
+    """Add (1) or take back (-1) a posting; the counts of events stay with the callers."""
+    shape = state.shapes[posting.shape]
+    balance = state.balance(posting.occurred_at)
+    quantities = balance.quantities
+    factor = shape.quantity_factor * sign
+    for meter, number in zip(shape.shape.meters, posting.quantities, strict=True):
+        quantities[meter] = quantities.get(meter, 0) + number * factor
+    if shape.unpriced:
+        balance.unpriced += sign
+        return
+    balance.charge += posting.charge * shape.charge_factor * sign
+    if posting.cost:
+        cost = posting.cost * shape.cost_factor * sign
+        balance.costs[shape.cost_currency] = balance.costs.get(shape.cost_currency, 0) + cost
+    if shape.stateful and posting.extra is not None:
+        _accumulate(state, shape, posting.quantities, posting.extra.session, sign)
+
+
+def _accumulate(
+    state: LedgerState, shape: CompiledShape, numbers: tuple[int, ...], session: str, sign: int
+) -> None:
+    if session:
+        signed = [sign * number for number in numbers]
+        _, _, after = session_amounts(
+            shape, signed, session, lambda key: state.accumulators.get(key, 0)
+        )
+        state.accumulators.update(after)
+
+
+def _fold_opened(state: LedgerState, entry: LedgerOpened, ref: Ref) -> None:
+    if ref != (1, 0):
+        raise InvariantViolation(f"ledger {state.tenant_id} opens again at {ref}")
+    state.tenant = entry.tenant
+    state.currency = entry.currency
+    state.timezone = entry.timezone
+    state.book = entry.book
+
+
+def _fold_shape(state: LedgerState, entry: ShapeDefined, ref: Ref) -> None:
+    if entry.number != len(state.shapes):
+        raise InvariantViolation(
+            f"ledger {state.tenant_id}: shape {entry.number} at {ref}, expected {len(state.shapes)}"
+        )
+    shape = shape_from_body(entry.body)
+    state.shapes.append(shape)
+    state.numbers[shape.body] = entry.number
+
+
+def _correction(state: LedgerState, source: str, target_id: str) -> CorrectionState:
+    return state.corrections.setdefault(key_digest(source, target_id), CorrectionState())
+
+
+def _fold_voided(state: LedgerState, entry: UsageVoided, ref: Ref) -> None:
+    correction = _correction(state, entry.target_source, entry.target_id)
+    if correction == CorrectionState() and entry.reversed is None:
+        state.pending += 1
+    correction.void = ref
+    if entry.reversed is not None:
+        _replace_posting(state, entry.target_source, entry.target_id, entry.reversed, None)
+        correction.standing = ref
+
+
+def _fold_adjusted(state: LedgerState, entry: UsageAdjusted, ref: Ref) -> None:
+    correction = _correction(state, entry.target_source, entry.target_id)
+    if correction == CorrectionState() and entry.reversed is None:
+        state.pending += 1
+    correction.adjust = ref
+    if entry.reversed is not None and entry.posted is not None:
+        _replace_posting(state, entry.target_source, entry.target_id, entry.reversed, entry.posted)
+        correction.standing = ref
+
+
+def _fold_rerated(state: LedgerState, entry: UsageRerated, ref: Ref) -> None:
+    _replace_posting(state, entry.target_source, entry.target_id, entry.reversed, entry.posted)
+    _correction(state, entry.target_source, entry.target_id).standing = ref
+
+
+def _fold_applied(state: LedgerState, entry: CorrectionApplied, ref: Ref) -> None:
+    _replace_posting(state, entry.target_source, entry.target_id, entry.reversed, entry.posted)
+    _correction(state, entry.target_source, entry.target_id).standing = ref
+
+
+def _fold_conflict(state: LedgerState, entry: ConflictKept, ref: Ref) -> None:
+    del entry, ref
+    state.conflicts += 1
+
+
+_FOLDS = {
+    LedgerOpened: _fold_opened,
+    ShapeDefined: _fold_shape,
+    UsageVoided: _fold_voided,
+    UsageAdjusted: _fold_adjusted,
+    UsageRerated: _fold_rerated,
+    CorrectionApplied: _fold_applied,
+    ConflictKept: _fold_conflict,
+}
+
+
+def standing_posting(entry: Entry) -> Posting | None:
+    """Return the posting that stands after an entry; None after a void.
+
+    Raises:
+        InvariantViolation: the entry posts nothing.
+    """
+    if isinstance(entry, UsageRecorded):
+        return Posting(
+            entry.shape,
+            entry.occurred_at,
+            entry.quantities,
+            entry.charge,
+            entry.cost,
+            entry.extra,
+        )
+    if isinstance(entry, UsageAdjusted | UsageRerated | CorrectionApplied):
+        return entry.posted
+    if isinstance(entry, UsageVoided):
+        return None
+    raise InvariantViolation(f"{type(entry).__name__} posts nothing")
