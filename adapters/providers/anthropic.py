@@ -133,7 +133,6 @@ def _from_stream(provider: str, events: Sequence[Node]) -> _Message:
     if closed:
         return message
     # The count that opens a stream is not the output's: the caller's own estimate has to do.
-    usage.pop("output_tokens", None)
     return replace(message, flags=("incomplete_stream",))
 
 

@@ -135,6 +135,8 @@ def test_an_aborted_stream_states_its_input_and_no_output() -> None:
         name: count for name, count in LEAVES.items() if name.startswith("tokens.input")
     }
     assert (call.outcome, call.flags) == ("aborted", ("incomplete_stream",))
+    assert call.raw is not None
+    assert call.raw["output_tokens"] == 3
 
 
 COMPACTION = {
@@ -379,6 +381,19 @@ def test_usage_that_does_not_add_up_is_rejected(
 ) -> None:
     """Parts equal their totals or the response is refused, with the field."""
     assert rejected(message(usage)) == (code, pointer)
+
+
+def test_only_beside_an_advisor_may_the_top_level_leave_iterations_out() -> None:
+    """Without an advisor the input of all iterations is in the top level."""
+    usage = {
+        "input_tokens": 4,
+        "output_tokens": 2,
+        "iterations": [
+            {"type": "message", "input_tokens": 4, "output_tokens": 1},
+            {"type": "message", "input_tokens": 5, "output_tokens": 1},
+        ],
+    }
+    assert rejected(message(usage)) == ("inconsistent_usage", "/usage/input_tokens")
 
 
 def test_a_stream_holds_one_message() -> None:

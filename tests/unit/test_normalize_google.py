@@ -157,6 +157,23 @@ def test_cached_audio_without_cache_details_is_flagged() -> None:
     }
 
 
+def test_a_proven_overlap_is_taken_out_of_audio_first_then_of_images() -> None:
+    """Tokens that must be both are counted as cached."""
+    usage = {
+        "promptTokenCount": 100,
+        "cachedContentTokenCount": 80,
+        "candidatesTokenCount": 1,
+        "totalTokenCount": 101,
+        "promptTokensDetails": [
+            {"modality": "TEXT", "tokenCount": 40},
+            {"modality": "AUDIO", "tokenCount": 30},
+            {"modality": "IMAGE", "tokenCount": 30},
+        ],
+    }
+    quantities = one(response(usage)).quantities
+    assert (quantities["tokens.input.audio"], quantities["tokens.input.image"]) == (0, 20)
+
+
 def test_generated_images_have_their_own_leaf() -> None:
     """Image output is priced apart from text."""
     usage = {
