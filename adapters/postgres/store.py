@@ -52,6 +52,17 @@ SESSION_SETTINGS = (
     "SET jit = off; SET plan_cache_mode = force_generic_plan;"
     "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '5min'"
 )
+_PASSING = (
+    psycopg.errors.AdminShutdown,
+    psycopg.errors.CrashShutdown,
+    psycopg.errors.CannotConnectNow,
+    psycopg.errors.ConnectionException,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.InsufficientResources,
+    psycopg.errors.LockNotAvailable,
+)
+"""Errors after which the same batch may be run again."""
 _Row = tuple[Any, ...]
 _json = msgspec.json.Encoder().encode
 
@@ -82,7 +93,7 @@ class PostgresStore:
                 row_factory=tuple_row,
                 prepare_threshold=0,
             )
-            connection.execute(SESSION_SETTINGS)
+            connection.execute(SESSION_SETTINGS, prepare=False)
             arrays.register(connection)
             self._connection = connection
         return connection
@@ -99,7 +110,10 @@ class PostgresStore:
             finally:
                 batch.end()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            lost = self._connection is None or self._connection.closed
             self.close()
+            if not lost and not isinstance(error, _PASSING):
+                raise
             raise ConnectionLost(f"the database connection was lost: {error}") from error
         except BaseException:
             # Whatever state the connection is in, the next batch gets a fresh one.
@@ -263,7 +277,8 @@ class _PostgresBatch:
     def write(self, writes: Sequence[LedgerWrite]) -> int:
         """Append, change rows, commit; return the new head."""
         connection = self._connection
-        with connection.pipeline(), connection.cursor() as log:
+        log = connection.cursor()
+        with connection.pipeline():
             self._recorder.append(
                 log,
                 [

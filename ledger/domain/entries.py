@@ -15,7 +15,7 @@ import msgspec
 
 from ledger.domain.errors import InvariantViolation
 
-COMMIT_TOPIC = "tallybook.commit:1"
+COMMIT_TOPIC = "tb.commit:1"
 """Topic of a stored commit; a new form gets a new number and an upcast."""
 STREAM_PREFIX = "ledger-"
 GENESIS = b""

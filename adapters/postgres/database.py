@@ -1,0 +1,96 @@
+"""One database as the rest of the adapter uses it: connections, recorders, settings.
+
+Everything connects with the same search path and tells PostgreSQL who it is.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+from eventsourcing.postgres import PostgresDatastore
+from psycopg import Connection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow, tuple_row
+
+from adapters.postgres.migrate import SCHEMA
+from adapters.postgres.recorder import LedgerRecorder, LedgerTrackingRecorder
+from adapters.postgres.store import PostgresStore
+from ledger.domain.errors import Unavailable
+
+
+class CannotConnect(Unavailable):
+    """No connection to the database can be had."""
+
+    default_code = "cannot_connect"
+
+
+class Database:
+    """A migrated database.
+
+    Args:
+        url: libpq connection string or URL of a role that owns the schema.
+        schema: where the tables are.
+    """
+
+    def __init__(self, url: str, *, schema: str = SCHEMA) -> None:
+        self.url = url
+        self.schema = schema
+        parts: dict[str, Any] = conninfo_to_dict(url)
+        self.datastore = PostgresDatastore(
+            dbname=parts.get("dbname") or "",
+            host=parts.get("host") or "",
+            port=parts.get("port") or 5432,
+            user=parts.get("user") or "",
+            password=parts.get("password") or "",
+            schema=schema,
+            originator_id_type="text",
+            pool_size=1,
+            max_overflow=4,
+        )
+        # The library takes parts; what it has no part for (TLS, sockets, …) goes in as it is.
+        self.datastore.pool.kwargs = {"row_factory": psycopg.rows.dict_row}
+        self.datastore.pool.conninfo = make_conninfo(
+            url, options=f"-c search_path={schema}", application_name="tallybook"
+        )
+        self.recorder = LedgerRecorder(self.datastore)
+        self.tracking = LedgerTrackingRecorder(self.datastore)
+        self.store = PostgresStore(url, self.recorder, schema=schema)
+
+    def connect(self, *, purpose: str, autocommit: bool = True) -> Connection[TupleRow]:
+        """Return a new connection of its own.
+
+        Args:
+            purpose: shown in ``pg_stat_activity``.
+            autocommit: False starts a transaction with the first statement.
+
+        Raises:
+            CannotConnect: the server does not answer or refuses.
+        """
+        try:
+            return Connection.connect(
+                self.url,
+                autocommit=autocommit,
+                options=f"-c search_path={self.schema}",
+                application_name=f"tallybook {purpose}",
+                row_factory=tuple_row,
+            )
+        except psycopg.OperationalError as error:
+            raise CannotConnect(f"cannot connect to the database: {error}") from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.store.close()
+        self.datastore.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

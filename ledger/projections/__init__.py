@@ -1,0 +1,1 @@
+"""Projections: pure folds from ledger entries to read models."""

@@ -1,0 +1,1 @@
+"""Reconciliation with provider invoices; nothing is here yet."""
