@@ -1,0 +1,37 @@
+"""What commands are given: the use cases, wired by the composition root.
+
+A command module has one function ``register(app, open_services)``; it opens the services only
+when a command runs, so that ``--help`` needs no database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from ledger.application.engine import Ledger
+from ledger.application.ports import AuditView
+from ledger.application.reads import Reads
+
+
+class Services(Protocol):
+    """The use cases; one open database."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Records usage."""
+        ...
+
+    @property
+    def reads(self) -> Reads:
+        """Answers queries."""
+        ...
+
+    def audit(self) -> AbstractContextManager[AuditView]:
+        """Open a consistent snapshot of log and state rows."""
+        ...
+
+
+OpenServices = Callable[[], AbstractContextManager[Services]]
+"""Opens the database (starting the embedded one if there is no other) and wires the use cases."""
