@@ -13,6 +13,7 @@ from typing import Protocol
 from ledger.application.engine import Ledger
 from ledger.application.ports import AuditView
 from ledger.application.reads import Reads
+from ledger.application.tenants import Tenants
 
 
 class Services(Protocol):
@@ -26,6 +27,11 @@ class Services(Protocol):
     @property
     def reads(self) -> Reads:
         """Answers queries."""
+        ...
+
+    @property
+    def tenants(self) -> Tenants:
+        """Opens ledgers."""
         ...
 
     def audit(self) -> AbstractContextManager[AuditView]:

@@ -71,7 +71,11 @@ class Reads(Protocol):
         ...
 
     def balances(self, tenant: str) -> Sequence[Balance]:
-        """Return a tenant's balances, one a period in order; ``unknown_tenant`` if there is none."""
+        """Return a tenant's balances, one a period in order.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+        """
         ...
 
     def usage(
@@ -112,7 +116,7 @@ class Reads(Protocol):
         ...
 
     def history(self, *, tenant: str, source: str, id: str) -> Sequence[Located]:
-        """Return every entry about an event: its own, corrections, re-ratings, conflicts; in order."""
+        """Return every entry about an event, corrections and conflicts included, in order."""
         ...
 
     def commits(

@@ -30,9 +30,9 @@ from ledger.application.ports import (
 )
 from ledger.application.workingset import LedgerCache, TenantWork, load_balances
 from ledger.domain.catalog import DEFAULT_BOOK, Catalog, Rated
-from ledger.domain.decide import Command, Outcome, RerateUsage, decide
+from ledger.domain.decide import Command, OpenLedger, Outcome, RerateUsage, decide
 from ledger.domain.entries import UsageRecorded
-from ledger.domain.errors import InvalidInput, Unavailable
+from ledger.domain.errors import InvalidInput, InvariantViolation, Unavailable
 from ledger.domain.ledger import LedgerState
 from ledger.domain.periods import period_of
 from ledger.domain.usage import (
@@ -312,13 +312,18 @@ class Sequencer:
                 states[name] = state
         if missing:
             states.update((state.tenant, state) for state in batch.tenants(missing))
+        wishes: dict[str, OpenLedger] = {}
+        if len(states) < len(names):
+            for prepared in commands:
+                if isinstance(prepared.command, OpenLedger):
+                    wishes.setdefault(prepared.command.tenant, prepared.command)
         works = {}
         for name in names:
             state = states.get(name)
             if state is not None:
                 works[name] = TenantWork(state)
                 continue
-            defaults = self._defaults
+            defaults = wishes.get(name, self._defaults)
             state = batch.open_tenant(
                 name, currency=defaults.currency, timezone=defaults.timezone, book=defaults.book
             )
@@ -366,7 +371,7 @@ class Sequencer:
             if type(command) is RecordUsage:
                 if work.state.pending:
                     wanted[tenant_id, command.key] = work
-            else:
+            elif not isinstance(command, OpenLedger):
                 wanted[tenant_id, _target(command)] = work
         if not wanted:
             return
@@ -442,13 +447,15 @@ def _target(command: Command) -> bytes:
         return key_digest(command.target_source, command.target_id)
     if isinstance(command, RerateUsage):
         return key_digest(command.source, command.id)
-    return command.key
+    raise InvariantViolation(f"{type(command).__name__} is about no event")
 
 
 def _digests(command: Command) -> tuple[bytes, ...]:
     """Return the key digests that a command needs to know."""
     if isinstance(command, VoidUsage | AdjustUsage):
         return key_digest(command.source, command.id), _target(command)
+    if isinstance(command, OpenLedger):
+        return ()
     return (_target(command),)
 
 
@@ -460,7 +467,7 @@ def _load_conflict_keys(
     for prepared in commands:
         command = prepared.command
         work = works[_tenant(command)]
-        if isinstance(command, RerateUsage) or not work.keys:
+        if isinstance(command, RerateUsage | OpenLedger) or not work.keys:
             continue
         if type(command) is RecordUsage:
             key, fingerprint = command.key, command.fingerprint

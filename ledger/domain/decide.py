@@ -6,6 +6,7 @@ RecordUsage   duplicate, conflict, accepted
 VoidUsage     duplicate, conflict, rejected ``already_voided``, accepted
 AdjustUsage   duplicate, conflict, rejected ``already_adjusted``, accepted
 RerateUsage   unchanged, accepted
+OpenLedger    accepted (new), duplicate (same settings), conflict
 
 Recording never refuses. A correction may come before its event: it is kept, and takes effect
 when the event arrives; a void outweighs an adjustment, whichever came first.
@@ -65,7 +66,23 @@ class RerateUsage(msgspec.Struct, frozen=True):
     reason: str
 
 
-Command = RecordUsage | VoidUsage | AdjustUsage | RerateUsage
+class OpenLedger(msgspec.Struct, frozen=True):
+    """Open a tenant's ledger; its settings cannot change afterwards.
+
+    Attributes:
+        tenant: its name.
+        currency: of every charge, ISO 4217.
+        timezone: of its days and months, IANA name.
+        book: sell price book.
+    """
+
+    tenant: str
+    currency: str
+    timezone: str
+    book: str
+
+
+Command = RecordUsage | VoidUsage | AdjustUsage | RerateUsage | OpenLedger
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -155,6 +172,8 @@ def decide(
         return _adjust(state, command, known, catalog)
     if isinstance(command, RerateUsage):
         return _rerate(state, command, known, catalog)
+    if isinstance(command, OpenLedger):
+        return _open(state, command)
     raise InvariantViolation(f"no rule decides {type(command).__name__}")
 
 
@@ -578,3 +597,19 @@ def _rerate(state: LedgerState, command: RerateUsage, known: Known, catalog: Cat
     entry = UsageRerated(command.source, command.id, command.reason, reversed_, posted)
     flags = ("unpriced",) if _is_unpriced(state, defined, posted) else ()
     return Decision((*defined, entry), Outcome(_ACCEPTED, flags=flags), at=len(defined))
+
+
+def _open(state: LedgerState, command: OpenLedger) -> Decision:
+    """Answer for a ledger that the batch opened if it was not there."""
+    asked = (command.currency, command.timezone, command.book)
+    if asked == (state.currency, state.timezone, state.book):
+        return Decision((), Outcome("duplicate" if state.version else _ACCEPTED, 1, 0))
+    problem = Problem(
+        code="tenant_exists",
+        message=(
+            f"tenant {state.tenant!r} is open with currency {state.currency}, time zone"
+            f" {state.timezone} and price book {state.book}; these cannot change"
+        ),
+        pointer="/tenant",
+    )
+    return Decision((), Outcome("conflict", 1, 0, problem=problem))
