@@ -40,7 +40,7 @@ from ledger.domain.entries import (
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.ledger import Balance, CorrectionState, LedgerState, UnpricedUsage
 from ledger.domain.meters import QUANTITY_DECIMALS
-from ledger.domain.money import AMOUNT_DECIMALS, from_scaled, text, to_scaled
+from ledger.domain.money import AMOUNT_DECIMALS, scaled_text, to_scaled
 from ledger.domain.shapes import shape_from_body
 
 CHANGES_LIMIT = 5_000
@@ -410,7 +410,7 @@ class _PostgresBatch:
                     "sessions": arrays.texts([row[1][0] for row in rows]),
                     "keys": arrays.texts([row[1][1] for row in rows]),
                     "quantities": arrays.texts(
-                        [text(from_scaled(row[2], QUANTITY_DECIMALS)) for row in rows]
+                        [scaled_text(row[2], QUANTITY_DECIMALS) for row in rows]
                     ),
                 },
             )
@@ -476,7 +476,7 @@ def _ledger_state(row: _Row) -> LedgerState:
 
 
 def _amount(value: int) -> str:
-    return text(from_scaled(value, AMOUNT_DECIMALS))
+    return scaled_text(value, AMOUNT_DECIMALS)
 
 
 def _costs(balance: Balance) -> str:
@@ -486,7 +486,7 @@ def _costs(balance: Balance) -> str:
 def _quantities(balance: Balance) -> str:
     return _json(
         {
-            name: text(from_scaled(quantity, QUANTITY_DECIMALS))
+            name: scaled_text(quantity, QUANTITY_DECIMALS)
             for name, quantity in balance.quantities.items()
         }
     ).decode()

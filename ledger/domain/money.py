@@ -109,6 +109,17 @@ def from_scaled(value: int, decimals: int) -> Decimal:
     return plain(Decimal(value).scaleb(-decimals, EXACT))
 
 
+def scaled_text(value: int, decimals: int) -> str:
+    """Return ``value`` / 10^decimals as canonical decimal text; see `text`."""
+    if not value:
+        return "0"
+    digits = str(abs(value)).rjust(decimals + 1, "0")
+    if decimals:
+        whole, rest = digits[:-decimals], digits[-decimals:].rstrip("0")
+        digits = f"{whole}.{rest}" if rest else whole
+    return f"-{digits}" if value < 0 else digits
+
+
 def plain(value: Decimal) -> Decimal:
     """Return ``value`` without trailing zeros and without an exponent: 1E+2 becomes 100."""
     reduced = value.normalize(EXACT)

@@ -1,0 +1,378 @@
+"""Corrections: voids, adjustments and re-ratings of recorded usage. Pure.
+
+A correction's entry carries the posting that stood (``reversed``) and the one that stands from
+now on (``posted``), so folding needs no look-up. Where amounts depend on a session's history,
+taking a segment q back is worth F(Q) - F(Q - q) at the moment it is taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from ledger.domain.catalog import Catalog, session_amounts
+from ledger.domain.commands import Decision, KeyRow, Known, Outcome, RerateUsage
+from ledger.domain.entries import (
+    ConflictKept,
+    CorrectionApplied,
+    Entry,
+    Extra,
+    Posting,
+    ShapeDefined,
+    UsageAdjusted,
+    UsageRecorded,
+    UsageRerated,
+    UsageVoided,
+)
+from ledger.domain.errors import InvariantViolation, Problem
+from ledger.domain.ledger import CorrectionState, LedgerState, Ref, standing_posting
+from ledger.domain.money import scaled_text
+from ledger.domain.shapes import CompiledShape, shape_from_body
+from ledger.domain.usage import (
+    AdjustUsage,
+    Correction,
+    RecordUsage,
+    UsageEvent,
+    VoidUsage,
+    canonical_payload,
+    conflict_digest,
+    correction_fingerprint,
+    key_digest,
+    scaled_quantities,
+)
+
+
+def session_totals(
+    state: LedgerState,
+    shape: CompiledShape,
+    numbers: tuple[int, ...],
+    extra: Extra | None,
+    so_far: Callable[[str], int] | None = None,
+) -> tuple[int, int, Extra]:
+    """Return charge, cost and extra of quantities that are rounded over their session."""
+    extra = extra or Extra()
+    charges, costs, _ = session_amounts(
+        shape, numbers, extra.session, so_far or (lambda key: state.accumulators.get(key, 0))
+    )
+    extra = msgspec.structs.replace(extra, leaf_charges=charges, leaf_costs=costs)
+    return sum(charges), sum(costs), extra
+
+
+def answer_for_taken_key(
+    known: Known,
+    source: str,
+    id: str,
+    key: bytes,
+    taken: KeyRow,
+    command: RecordUsage | Correction,
+) -> Decision:
+    """Answer for a key that is taken: a duplicate, or a conflict kept as evidence once."""
+    if isinstance(command, RecordUsage):
+        fingerprint = command.fingerprint
+    else:
+        fingerprint = correction_fingerprint(command)
+    if fingerprint == taken.fingerprint:
+        return Decision((), Outcome("duplicate", taken.version, taken.index))
+    problem = Problem(
+        code="conflict",
+        message=(
+            f"id {id!r} of source {source!r} was recorded with another payload;"
+            " nothing was charged for this one"
+        ),
+        pointer="/id",
+    )
+    evidence = conflict_digest(key, fingerprint)
+    outcome = Outcome("conflict", taken.version, taken.index, problem=problem)
+    if evidence in known.keys:
+        return Decision((), outcome)
+    body = (
+        canonical_payload(command.event)
+        if isinstance(command, RecordUsage)
+        else msgspec.json.encode(command)
+    )
+    kept = ConflictKept(source, id, fingerprint, body, taken.version, taken.index)
+    return Decision((kept,), outcome, evidence, fingerprint)
+
+
+def apply_pending(
+    state: LedgerState,
+    shape: CompiledShape,
+    recorded: UsageRecorded,
+    known: Known,
+    catalog: Catalog,
+    before: list[Entry],
+) -> list[Entry]:
+    """Return what corrections that came before their event do now."""
+    correction = state.corrections.get(key_digest(shape.shape.source, recorded.id))
+    if correction is None:
+        return []
+    standing = _bare(standing_posting(recorded))
+    if correction.void is not None:
+        reversed_ = _reversal(state, shape, standing, after_recording=True)
+        applied = CorrectionApplied(
+            shape.shape.source, recorded.id, *correction.void, reversed_, None
+        )
+        return [applied]
+    if correction.adjust is None:
+        return []
+    command = known.entry(correction.adjust)
+    if not isinstance(command, UsageAdjusted):
+        raise InvariantViolation(f"{correction.adjust} is no adjustment")
+    quantities = dict(
+        zip(command.meters, (scaled_text(n, 6) for n in command.quantities), strict=True)
+    )
+    reversed_ = _reversal(state, shape, standing, after_recording=True)
+    posted, defined = _repost(state, shape, standing, quantities, catalog, before, reversed_=None)
+    applied = CorrectionApplied(
+        shape.shape.source, recorded.id, *correction.adjust, reversed_, posted
+    )
+    return [*defined, applied]
+
+
+def _bare(posting: Posting | None) -> Posting:
+    """Return a posting without the evidence that the usage entry keeps already."""
+    if posting is None:
+        raise InvariantViolation("a voided event has no posting to take back")
+    if posting.extra is None or not posting.extra.raw:
+        return posting
+    return msgspec.structs.replace(posting, extra=msgspec.structs.replace(posting.extra, raw=b""))
+
+
+def _reversal(
+    state: LedgerState, shape: CompiledShape, posting: Posting, *, after_recording: bool = False
+) -> Posting:
+    """Return what taking a posting back takes back: F(Q) - F(Q - q) where history counts.
+
+    Args:
+        state: before this decision.
+        shape: the posting's shape.
+        posting: what stands.
+        after_recording: the posting's usage was recorded in this same decision, so that what it
+            added is what it takes back.
+    """
+    if not shape.stateful or after_recording:
+        return posting
+    negative = tuple(-number for number in posting.quantities)
+    charge, cost, extra = session_totals(state, shape, negative, posting.extra)
+    extra = msgspec.structs.replace(
+        extra,
+        leaf_charges=tuple(-leaf for leaf in extra.leaf_charges),
+        leaf_costs=tuple(-leaf for leaf in extra.leaf_costs),
+    )
+    return msgspec.structs.replace(posting, charge=-charge, cost=-cost, extra=extra)
+
+
+def _repost(
+    state: LedgerState,
+    shape: CompiledShape,
+    standing: Posting,
+    quantities: dict[str, str],
+    catalog: Catalog,
+    before: list[Entry],
+    *,
+    reversed_: Posting | None,
+) -> tuple[Posting, list[Entry]]:
+    """Return the event's posting with other quantities, and a shape definition if it needs one."""
+    was = shape.shape
+    numbers, decimals = scaled_quantities(quantities)
+    event = UsageEvent(
+        id="-",
+        tenant=state.tenant,
+        source=was.source,
+        provider=was.provider,
+        model=was.model,
+        tier=was.tier,
+        region=was.region,
+        batch=was.batch,
+        provider_account=was.provider_account,
+        outcome=was.outcome,
+        attempt=was.attempt,
+        billable=was.billable,
+        byok=was.byok,
+        quantities=quantities,
+    )
+    rated = catalog.rate(
+        event,
+        numbers=numbers,
+        decimals=decimals,
+        occurred_at=standing.occurred_at,
+        book=state.book,
+        currency=state.currency,
+    )
+    number = state.numbers.get(rated.shape.body)
+    defined: list[Entry] = []
+    if number is None:
+        already = [entry for entry in before if isinstance(entry, ShapeDefined)]
+        same = next((entry for entry in already if entry.body == rated.shape.body), None)
+        number = same.number if same else len(state.shapes) + len(already)
+        if same is None:
+            defined.append(ShapeDefined(number, rated.shape.body))
+    charge, cost, extra = rated.charge, rated.cost, standing.extra
+    if extra is not None and extra.leaf_charges + extra.leaf_costs:
+        extra = msgspec.structs.replace(extra, leaf_charges=(), leaf_costs=())
+    if rated.shape.stateful:
+        so_far = _without(state, shape, reversed_)
+        charge, cost, extra = session_totals(state, rated.shape, numbers, extra, so_far)
+    return Posting(number, standing.occurred_at, numbers, charge, cost, extra), defined
+
+
+def _without(
+    state: LedgerState, shape: CompiledShape, reversed_: Posting | None
+) -> Callable[[str], int]:
+    """Return running quantities as they are once a posting has been taken back."""
+    after: dict[str, int] = {}
+    if reversed_ is not None and shape.stateful and reversed_.extra is not None:
+        _, _, after = session_amounts(
+            shape,
+            [-number for number in reversed_.quantities],
+            reversed_.extra.session,
+            lambda key: state.accumulators.get(key, 0),
+        )
+    return lambda key: after.get(key, state.accumulators.get(key, 0))
+
+
+def _correction_start(
+    state: LedgerState, command: Correction, known: Known
+) -> tuple[bytes, Decision | None, CorrectionState, Ref | None]:
+    """Return key digest, the answer if the key is taken, what stands against the target, where."""
+    key = key_digest(command.source, command.id)
+    taken = known.keys.get(key)
+    answer = None
+    if taken is not None:
+        answer = answer_for_taken_key(known, command.source, command.id, key, taken, command)
+    target = key_digest(command.target_source, command.target_id)
+    correction = state.corrections.get(target) or CorrectionState()
+    standing = correction.standing
+    if standing is None:
+        row = known.keys.get(target)
+        standing = (row.version, row.index) if row is not None else None
+    return key, answer, correction, standing
+
+
+def _refused(code: str, message: str) -> Decision:
+    return Decision((), Outcome("rejected", problem=Problem(code, message, "/target_id")))
+
+
+def _target_posting(known: Known, standing: Ref) -> Posting | Decision | None:
+    entry = known.entry(standing)
+    if isinstance(
+        entry, UsageRecorded | UsageAdjusted | UsageRerated | CorrectionApplied | UsageVoided
+    ):
+        return standing_posting(entry)
+    return _refused("not_usage", "the target is not a usage event; only those can be corrected")
+
+
+def void(state: LedgerState, command: VoidUsage, known: Known) -> Decision:
+    """Return what a void does; see `ledger.domain.decide` for the precedence of outcomes."""
+    key, answer, correction, standing = _correction_start(state, command, known)
+    if answer is not None:
+        return answer
+    if correction.void is not None:
+        return _refused("already_voided", f"event {command.target_id!r} is voided already")
+    reversed_: Posting | None = None
+    flags: tuple[str, ...] = ("unmatched",)
+    if standing is not None:
+        posting = _target_posting(known, standing)
+        if isinstance(posting, Decision):
+            return posting
+        posting = _bare(posting)
+        reversed_ = _reversal(state, state.shapes[posting.shape], posting)
+        flags = ()
+    entry = UsageVoided(
+        command.source,
+        command.id,
+        command.target_source,
+        command.target_id,
+        command.reason,
+        reversed_,
+    )
+    return Decision(
+        (entry,), Outcome("accepted", flags=flags), key, correction_fingerprint(command)
+    )
+
+
+def adjust(state: LedgerState, command: AdjustUsage, known: Known, catalog: Catalog) -> Decision:
+    """Return what an adjustment does; one that follows a void is kept without effect."""
+    key, answer, correction, standing = _correction_start(state, command, known)
+    if answer is not None:
+        return answer
+    if correction.adjust is not None:
+        return _refused("already_adjusted", f"event {command.target_id!r} is adjusted already")
+    flags: tuple[str, ...] = ()
+    reversed_ = posted = None
+    defined: list[Entry] = []
+    if correction.void is not None:
+        flags = ("superseded_by_void",)
+    elif standing is None:
+        flags = ("unmatched",)
+    else:
+        posting = _target_posting(known, standing)
+        if isinstance(posting, Decision):
+            return posting
+        posting = _bare(posting)
+        shape = state.shapes[posting.shape]
+        reversed_ = _reversal(state, shape, posting)
+        posted, defined = _repost(
+            state, shape, posting, command.quantities, catalog, [], reversed_=posting
+        )
+        if _is_unpriced(state, defined, posted):
+            flags = ("unpriced",)
+    numbers, decimals = scaled_quantities(command.quantities)
+    factor = 10 ** (6 - decimals)
+    entry = UsageAdjusted(
+        command.source,
+        command.id,
+        command.target_source,
+        command.target_id,
+        command.reason,
+        tuple(command.quantities),
+        tuple(number * factor for number in numbers),
+        reversed_,
+        posted,
+    )
+    return Decision(
+        (*defined, entry),
+        Outcome("accepted", flags=flags),
+        key,
+        correction_fingerprint(command),
+        len(defined),
+    )
+
+
+def _is_unpriced(state: LedgerState, defined: list[Entry], posting: Posting) -> bool:
+    if posting.shape < len(state.shapes):
+        return state.shapes[posting.shape].unpriced
+    last = defined[-1]
+    return isinstance(last, ShapeDefined) and shape_from_body(last.body).unpriced
+
+
+def rerate(state: LedgerState, command: RerateUsage, known: Known, catalog: Catalog) -> Decision:
+    """Return what rating an event again does; nothing where its shape stays the same."""
+    key = key_digest(command.source, command.id)
+    correction = state.corrections.get(key) or CorrectionState()
+    row = known.keys.get(key)
+    standing = correction.standing or ((row.version, row.index) if row else None)
+    if standing is None:
+        return _refused("unknown_event", f"there is no event {command.id!r}")
+    posting = _target_posting(known, standing)
+    if isinstance(posting, Decision):
+        return posting
+    if posting is None:
+        return Decision((), Outcome("unchanged", *standing))
+    posting = _bare(posting)
+    shape = state.shapes[posting.shape]
+    quantities = dict(
+        zip(
+            shape.shape.meters,
+            (scaled_text(n, shape.shape.decimals) for n in posting.quantities),
+            strict=True,
+        )
+    )
+    reversed_ = _reversal(state, shape, posting)
+    posted, defined = _repost(state, shape, posting, quantities, catalog, [], reversed_=posting)
+    if posted.shape == posting.shape:
+        return Decision((), Outcome("unchanged", *standing))
+    entry = UsageRerated(command.source, command.id, command.reason, reversed_, posted)
+    flags = ("unpriced",) if _is_unpriced(state, defined, posted) else ()
+    return Decision((*defined, entry), Outcome("accepted", flags=flags), at=len(defined))
