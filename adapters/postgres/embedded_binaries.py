@@ -208,7 +208,8 @@ def runnable(binaries: Binaries, *, account: Account, home: Path) -> Binaries:
         return binaries
     target = home / f"pgsql-{binaries.version}"
     with telling_os_errors(home):
-        if not target.is_dir():
+        if not _is_whole(site, target):
+            shutil.rmtree(target, ignore_errors=True)
             _copy_wheel(site, target)
     copied = msgspec.structs.replace(binaries, bin_dir=target / _WHEEL / "pginstall" / "bin")
     if not _runs_as(copied, account):
@@ -227,6 +228,15 @@ def _wheel_files(site: Path) -> list[Path]:
     return [path for tree in trees for path in sorted(tree.rglob("*")) if path.is_file()]
 
 
+def _is_whole(site: Path, target: Path) -> bool:
+    # Nothing is synced, so a power cut may leave files short although the rename is there.
+    for path in _wheel_files(site):
+        copied = target / path.relative_to(site)
+        if not _is_file(copied) or copied.stat().st_size != path.stat().st_size:
+            return False
+    return True
+
+
 def _copy_wheel(site: Path, target: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -236,7 +246,6 @@ def _copy_wheel(site: Path, target: Path) -> None:
             _open_directories(place.parent, scratch)
             shutil.copyfile(path, place)
             place.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
-        os.sync()
         scratch.rename(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -21,9 +21,9 @@ from adapters.postgres.embedded_errors import (
 from adapters.postgres.embedded_home import DatabaseHome, LastStart, Progress
 from adapters.postgres.embedded_process import (
     Postmaster,
+    blocks_wrongly,
     find_postmaster,
     is_alive,
-    is_foreign,
     read_pid_file,
     spawn,
     take_lease,
@@ -91,7 +91,7 @@ def _attempt(
     with telling_os_errors(home.root):
         lease = take_lease(home, cluster.data_dir, progress=progress)
         try:
-            _clear_stale_pid(cluster.data_dir)
+            _clear_stale_locks(home, cluster.data_dir)
             stale = read_pid_file(cluster.data_dir)
             write_settings(home, cluster)
             pid = _spawn(home, cluster, port, lease)
@@ -156,12 +156,16 @@ def _remember(home: DatabaseHome, cluster: Cluster, entry: Postmaster, port: int
     )
 
 
-def _clear_stale_pid(data_dir: Path) -> None:
-    # PostgreSQL clears the file of a dead pid itself, but refuses to start if the pid lives,
-    # whatever that process is. We hold the lease, so no process of ours uses the directory.
+def _clear_stale_locks(home: DatabaseHome, data_dir: Path) -> None:
+    # PostgreSQL itself clears the lock files of a pid that does not exist. We hold the lease, so
+    # no process of a server of ours uses the directory any more.
     entry = read_pid_file(data_dir)
-    if entry is not None and is_alive(entry.pid) and is_foreign(data_dir, entry.pid):
+    wrongly = entry is not None and blocks_wrongly(data_dir, entry.pid)
+    if wrongly:
         (data_dir / "postmaster.pid").unlink(missing_ok=True)
+    if entry is None or wrongly or not is_alive(entry.pid):
+        for socket_file in home.run_dir.glob(".s.PGSQL.*"):
+            socket_file.unlink(missing_ok=True)
 
 
 def _passes_by_itself(log: str, progress: Progress) -> bool:

@@ -81,8 +81,14 @@ def find_postmaster(home: DatabaseHome, data_dir: Path) -> Postmaster | None:
     return entry if ours else None
 
 
-def is_foreign(data_dir: Path, pid: int) -> bool:
-    """Tell whether a live pid is certainly not a server of the data directory."""
+def blocks_wrongly(data_dir: Path, pid: int) -> bool:
+    """Tell whether PostgreSQL would take a pid for a live server although it certainly is none.
+
+    It asks only whether the pid exists. A zombie does too, for as long as the first process of
+    a container does not reap it, and so does a stranger with a reused pid.
+    """
+    if not is_alive(pid):
+        return (_PROC / str(pid)).exists()
     return _serves(pid, data_dir) is False
 
 
