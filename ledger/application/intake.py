@@ -29,7 +29,8 @@ from ledger.domain.usage import (
     check_text,
     check_time,
     escape_pointer,
-    record_usage,
+    read_quantities,
+    record_scaled,
 )
 
 USAGE_TYPE = "tallybook.usage.v2"
@@ -44,7 +45,7 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Quantities = dict[str, int | Decimal]
 
 
-class UsageData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UsageData(msgspec.Struct, gc=False, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The ``data`` of a usage event; see `ledger.domain.usage.UsageEvent` for the members."""
 
     provider: Name
@@ -99,7 +100,7 @@ class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
     time: Time | None = None
 
 
-class _UsageEnvelope(msgspec.Struct, frozen=True, kw_only=True):
+class _UsageEnvelope(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     specversion: Literal["1.0"]
     type: Literal["tallybook.usage.v2"]
     id: Name
@@ -167,28 +168,17 @@ def usage_command(
     Raises:
         InvalidInput: a member breaks a rule of docs/spec/metering.md.
     """
-    for value in (
-        id,
-        source,
-        tenant,
-        data.provider,
-        data.model,
-        data.user,
-        data.project,
-        data.request_id,
-        data.session,
-        data.tier,
-        data.region,
-    ):
-        if not value.isprintable():
-            _check_texts(data, id=id, source=source, tenant=tenant)
-            break
-    else:
-        if data.api_key or data.conversation or data.hold or data.plugin or data.provider_account:
-            _check_texts(data, id=id, source=source, tenant=tenant)
+    texts = (
+        f"{id}{source}{tenant}{data.provider}{data.model}{data.user}{data.project}{data.request_id}"
+        f"{data.session}{data.tier}{data.region}{data.api_key}{data.conversation}{data.hold}"
+        f"{data.plugin}{data.provider_account}"
+    )
+    if not texts.isprintable():
+        _check_texts(data, id=id, source=source, tenant=tenant)
     if data.labels:
         _check_labels(data.labels)
     raw = _checked_raw(data.raw) if data.raw else None
+    quantities, numbers, decimals = read_quantities(data.quantities, pointer="/data/quantities")
     event = UsageEvent(
         api_key=data.api_key,
         attempt=data.attempt,
@@ -206,7 +196,7 @@ def usage_command(
         project=data.project,
         provider=data.provider,
         provider_account=data.provider_account,
-        quantities=canonical_quantities(data.quantities, pointer="/data/quantities"),
+        quantities=quantities,
         raw=raw,
         region=data.region,
         request_id=data.request_id,
@@ -216,7 +206,7 @@ def usage_command(
         tier=data.tier,
         user=data.user,
     )
-    return record_usage(event)
+    return record_scaled(event, numbers, decimals)
 
 
 _TEXT_MEMBERS = (

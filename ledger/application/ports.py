@@ -45,7 +45,7 @@ class Opening(msgspec.Struct, frozen=True):
     keys: Mapping[TenantKey, KeyRow]
 
 
-class NewKey(msgspec.Struct, frozen=True):
+class NewKey(msgspec.Struct, gc=False, frozen=True):
     """An idempotency key that a commit takes."""
 
     digest: bytes

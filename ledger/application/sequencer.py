@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 import msgspec
@@ -62,9 +62,10 @@ class TenantDefaults(msgspec.Struct, frozen=True):
     book: str = DEFAULT_BOOK
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class Prepared(msgspec.Struct, gc=False, frozen=True):
     """A command, and for usage its amounts, found before the lock is taken."""
 
+    tenant: str
     command: Command
     rated: Rated | None = None
 
@@ -116,19 +117,21 @@ class Sequencer:
 
     def prepare(self, command: Command) -> Prepared:
         """Rate a command with what is known now; the batch rates again if that is stale."""
-        if type(command) is not RecordUsage or command.event.occurred_at is None:
-            return Prepared(command)
-        state = self._cache.peek(command.event.tenant)
-        place = state or self._defaults
-        rated = self.catalog().rate(
-            command.event,
+        if type(command) is not RecordUsage:
+            return Prepared(command.tenant, command)  # type: ignore[union-attr] # only usage wraps
+        event = command.event
+        if event.occurred_at is None:
+            return Prepared(event.tenant, command)
+        place = self._cache.peek(event.tenant) or self._defaults
+        rated = (self._catalog or self.catalog()).rate(
+            event,
             numbers=command.numbers,
             decimals=command.decimals,
-            occurred_at=command.event.occurred_at,
+            occurred_at=event.occurred_at,
             book=place.book,
             currency=place.currency,
         )
-        return Prepared(command, rated)
+        return Prepared(event.tenant, command, rated)
 
     def catalog(self) -> Catalog:
         """Return the catalog of approved prices that batches rate with now."""
@@ -245,63 +248,70 @@ class Sequencer:
         raise SequencerClosed("unreachable")  # pragma: no cover
 
     def _batch(self, commands: list[Prepared]) -> list[Outcome]:
-        since = self._cache.position
-        keys = self._known_tenants_keys(commands)
-        with self._store.batch(since=since, keys=keys) as batch:
+        known = self._known_tenants(commands)
+        keys = _wanted_keys(commands, known)
+        with self._store.batch(since=self._cache.position, keys=keys) as batch:
             opening = batch.opening
             if self._cache.drop(opening.changed) or self._catalog is None:
                 self._catalog = self._prices.load()
-            works = self._load(batch, commands, set(keys))
             catalog = self._catalog
+            works = self._works(batch, commands)
+            self._load(batch, commands, works, known, catalog)
             outcomes = []
+            now = opening.now
             for prepared in commands:
-                command = prepared.command
-                work = works[_tenant(command)]
+                work = works[prepared.tenant]
                 decision = decide(
                     work.state,
-                    command,
+                    prepared.command,
                     known=work,
                     catalog=catalog,
-                    now=opening.now,
+                    now=now,
                     rated=prepared.rated,
                 )
                 outcomes.append(work.append(decision))
-            writes = [work.write(opening.now) for work in works.values() if work.entries]
+            writes = [work.write(now) for work in works.values() if work.entries]
             head = batch.write(writes) if writes else opening.head
-        self._cache.keep(
-            (work.state for work in works.values() if work.state.version), position=head
-        )
+        kept = (work.state for work in works.values() if work.state.version)
+        self._cache.keep(kept, position=head)
         return outcomes
 
-    def _known_tenants_keys(self, commands: list[Prepared]) -> list[TenantKey]:
-        get = self._cache.get
-        keys: list[TenantKey] = []
-        for prepared in commands:
-            command = prepared.command
-            state = get(_tenant(command))
-            if state is None:
-                continue
-            if type(command) is RecordUsage:
-                keys.append((state.tenant_id, command.key))
-            else:
-                keys.extend((state.tenant_id, digest) for digest in _digests(command))
-        return keys
+    def _known_tenants(self, commands: list[Prepared]) -> dict[str, int]:
+        """Return the numbers of those tenants whose state is kept."""
+        known = {}
+        for name in {prepared.tenant for prepared in commands}:
+            state = self._cache.get(name)
+            if state is not None:
+                known[name] = state.tenant_id
+        return known
 
+    @staticmethod
     def _load(
-        self, batch: Batch, commands: list[Prepared], asked: set[TenantKey]
-    ) -> dict[str, TenantWork]:
-        works = self._works(batch, commands)
+        batch: Batch,
+        commands: list[Prepared],
+        works: dict[str, TenantWork],
+        known: dict[str, int],
+        catalog: Catalog,
+    ) -> None:
+        """Read whatever the commands bear upon and the kept states do not hold."""
         by_id = {work.state.tenant_id: work for work in works.values()}
-        for (tenant_id, digest), row in batch.opening.keys.items():
+        taken = batch.opening.keys
+        late = [prepared for prepared in commands if prepared.tenant not in known]
+        if late:
+            ids = {name: work.state.tenant_id for name, work in works.items() if work.state.version}
+            keys = _wanted_keys(late, ids)
+            if keys:
+                taken = {**taken, **batch.keys(keys)}
+        for (tenant_id, digest), row in taken.items():
             by_id[tenant_id].keys[digest] = row
-        self._load_keys(batch, commands, works, asked)
-        self._load_corrections(batch, commands, works)
-        self._load_periods(batch, commands, works)
-        self._load_sessions(batch, commands, works, self.catalog())
-        return works
+        if taken:
+            _load_conflict_keys(batch, commands, works)
+        _load_corrections(batch, commands, works)
+        _load_periods(batch, commands, works)
+        _load_sessions(batch, commands, works, catalog)
 
     def _works(self, batch: Batch, commands: list[Prepared]) -> dict[str, TenantWork]:
-        names = dict.fromkeys(_tenant(prepared.command) for prepared in commands)
+        names = dict.fromkeys(prepared.tenant for prepared in commands)
         states: dict[str, LedgerState] = {}
         missing = []
         for name in names:
@@ -331,114 +341,108 @@ class Sequencer:
             work.open()
         return works
 
-    @staticmethod
-    def _load_keys(
-        batch: Batch,
-        commands: list[Prepared],
-        works: dict[str, TenantWork],
-        asked: set[TenantKey],
-    ) -> None:
-        """Look up keys of tenants that were not known when the batch opened."""
-        late: list[tuple[TenantWork, TenantKey]] = []
-        for prepared in commands:
-            command = prepared.command
-            work = works[_tenant(command)]
-            if work.state.version == 0:
-                continue
-            digests = (command.key,) if type(command) is RecordUsage else _digests(command)
-            for digest in digests:
-                place = (work.state.tenant_id, digest)
-                if place not in asked:
-                    late.append((work, place))
-        if late:
-            found = batch.keys([place for _, place in late])
-            for work, place in late:
-                row = found.get(place)
-                if row is not None:
-                    work.keys[place[1]] = row
-        _load_conflict_keys(batch, commands, works)
 
-    @staticmethod
-    def _load_corrections(
-        batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]
-    ) -> None:
-        """Load what corrections say of the events at hand, and the commits that they cite."""
-        wanted: dict[TenantKey, TenantWork] = {}
-        for prepared in commands:
-            command = prepared.command
-            work = works[_tenant(command)]
-            tenant_id = work.state.tenant_id
-            if type(command) is RecordUsage:
-                if work.state.pending:
-                    wanted[tenant_id, command.key] = work
-            elif not isinstance(command, OpenLedger):
-                wanted[tenant_id, _target(command)] = work
-        if not wanted:
-            return
-        for (tenant_id, digest), found in batch.corrections(list(wanted)).items():
-            wanted[tenant_id, digest].state.corrections[digest] = found
-        places: dict[tuple[int, int], TenantWork] = {}
-        for (tenant_id, digest), work in wanted.items():
-            correction = work.state.corrections.get(digest)
-            row = work.keys.get(digest)
-            refs = [correction.void, correction.adjust, correction.standing] if correction else []
-            if row is not None:
-                refs.append((row.version, row.index))
-            for ref in refs:
-                if ref is not None:
-                    places[tenant_id, ref[0]] = work
-        for place, commit in batch.commits(list(places)).items():
-            places[place].commits[place[1]] = commit
+def _load_corrections(batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]) -> None:
+    """Load what corrections say of the events at hand, and the commits that they cite."""
+    if not any(work.state.pending for work in works.values()) and all(
+        type(prepared.command) is RecordUsage for prepared in commands
+    ):
+        return
+    wanted: dict[TenantKey, TenantWork] = {}
+    for prepared in commands:
+        command = prepared.command
+        work = works[prepared.tenant]
+        tenant_id = work.state.tenant_id
+        if type(command) is RecordUsage:
+            if work.state.pending:
+                wanted[tenant_id, command.key] = work
+        elif not isinstance(command, OpenLedger):
+            wanted[tenant_id, _target(command)] = work
+    if not wanted:
+        return
+    for (tenant_id, digest), found in batch.corrections(list(wanted)).items():
+        wanted[tenant_id, digest].state.corrections[digest] = found
+    places: dict[tuple[int, int], TenantWork] = {}
+    for (tenant_id, digest), work in wanted.items():
+        correction = work.state.corrections.get(digest)
+        row = work.keys.get(digest)
+        refs = [correction.void, correction.adjust, correction.standing] if correction else []
+        if row is not None:
+            refs.append((row.version, row.index))
+        for ref in refs:
+            if ref is not None:
+                places[tenant_id, ref[0]] = work
+    for place, commit in batch.commits(list(places)).items():
+        places[place].commits[place[1]] = commit
 
-    @staticmethod
-    def _load_periods(batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]) -> None:
-        wanted: dict[int, tuple[LedgerState, set[str]]] = {}
 
-        def want(state: LedgerState, at: int) -> None:
-            period = period_of(state.timezone, at).name
-            if period not in state.balances:
-                wanted.setdefault(state.tenant_id, (state, set()))[1].add(period)
-
-        now = batch.opening.now
-        for prepared in commands:
-            command = prepared.command
-            work = works[_tenant(command)]
-            if type(command) is RecordUsage:
-                at = command.event.occurred_at
-                want(work.state, now if at is None else at)
-        for work in works.values():
-            for commit in work.commits.values():
-                for entry in commit.entries:
-                    if isinstance(entry, UsageRecorded):
-                        want(work.state, entry.occurred_at)
+def _load_periods(batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]) -> None:
+    """Load the balances of the periods in which something is posted or taken back."""
+    wanted: dict[int, tuple[LedgerState, set[str]]] = {}
+    now = batch.opening.now
+    for prepared in commands:
+        command = prepared.command
+        if type(command) is RecordUsage:
+            state = works[prepared.tenant].state
+            at = command.event.occurred_at
+            if at is None:
+                at = now
+            loaded = state.loaded
+            if not loaded.start <= at < loaded.end:
+                _want_period(wanted, state, at)
+    for work in works.values():
+        for commit in work.commits.values():
+            for entry in commit.entries:
+                if isinstance(entry, UsageRecorded):
+                    _want_period(wanted, work.state, entry.occurred_at)
+    if wanted:
         load_balances(batch, wanted)
 
-    @staticmethod
-    def _load_sessions(
-        batch: Batch, commands: list[Prepared], works: dict[str, TenantWork], catalog: Catalog
-    ) -> None:
-        """Load the running quantities of sessions over which quantities are rounded."""
-        wanted: dict[tuple[int, str], LedgerState] = {}
-        if catalog.rounds_sessions:
-            for prepared in commands:
-                command = prepared.command
-                if type(command) is RecordUsage and command.event.session:
-                    state = works[command.event.tenant].state
-                    wanted[state.tenant_id, command.event.session] = state
-        for work in works.values():
-            for commit in work.commits.values():
-                for entry in commit.entries:
-                    extra = entry.extra if isinstance(entry, UsageRecorded) else None
-                    if extra is not None and extra.session:
-                        wanted[work.state.tenant_id, extra.session] = work.state
-        if wanted:
-            found = batch.accumulators(list(wanted))
-            for (tenant_id, session), running in found.items():
-                wanted[tenant_id, session].accumulators.update(running)
+
+def _want_period(
+    wanted: dict[int, tuple[LedgerState, set[str]]], state: LedgerState, at: int
+) -> None:
+    period = period_of(state.timezone, at).name
+    if period not in state.balances:
+        wanted.setdefault(state.tenant_id, (state, set()))[1].add(period)
 
 
-def _tenant(command: Command) -> str:
-    return command.event.tenant if type(command) is RecordUsage else command.tenant  # type: ignore[union-attr] # only RecordUsage wraps an event
+def _load_sessions(
+    batch: Batch, commands: list[Prepared], works: dict[str, TenantWork], catalog: Catalog
+) -> None:
+    """Load the running quantities of sessions over which quantities are rounded."""
+    wanted: dict[tuple[int, str], LedgerState] = {}
+    if catalog.rounds_sessions:
+        for prepared in commands:
+            command = prepared.command
+            if type(command) is RecordUsage and command.event.session:
+                state = works[prepared.tenant].state
+                wanted[state.tenant_id, command.event.session] = state
+    for work in works.values():
+        for commit in work.commits.values():
+            for entry in commit.entries:
+                extra = entry.extra if isinstance(entry, UsageRecorded) else None
+                if extra is not None and extra.session:
+                    wanted[work.state.tenant_id, extra.session] = work.state
+    if wanted:
+        found = batch.accumulators(list(wanted))
+        for (tenant_id, session), running in found.items():
+            wanted[tenant_id, session].accumulators.update(running)
+
+
+def _wanted_keys(commands: list[Prepared], ids: Mapping[str, int]) -> list[TenantKey]:
+    """Return the keys to look up for commands of those tenants."""
+    keys: list[TenantKey] = []
+    for prepared in commands:
+        tenant_id = ids.get(prepared.tenant)
+        if tenant_id is None:
+            continue
+        command = prepared.command
+        if type(command) is RecordUsage:
+            keys.append((tenant_id, command.key))
+        else:
+            keys.extend([(tenant_id, digest) for digest in _digests(command)])
+    return keys
 
 
 def _target(command: Command) -> bytes:
@@ -466,7 +470,7 @@ def _load_conflict_keys(
     wanted: dict[TenantKey, TenantWork] = {}
     for prepared in commands:
         command = prepared.command
-        work = works[_tenant(command)]
+        work = works[prepared.tenant]
         if isinstance(command, RerateUsage | OpenLedger) or not work.keys:
             continue
         if type(command) is RecordUsage:

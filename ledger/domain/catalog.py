@@ -50,7 +50,7 @@ class PricedRow(msgspec.Struct, frozen=True):
     version: str
 
 
-class Rated(msgspec.Struct, frozen=True):
+class Rated(msgspec.Struct, gc=False, frozen=True):
     """An event's shape and amounts under one catalog.
 
     Attributes:

@@ -51,7 +51,7 @@ class OpenLedger(msgspec.Struct, frozen=True):
 Command = RecordUsage | VoidUsage | AdjustUsage | RerateUsage | OpenLedger
 
 
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+class Outcome(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """The answer to one command.
 
     Attributes:
@@ -69,7 +69,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     problem: Problem | None = None
 
 
-class KeyRow(msgspec.Struct, frozen=True):
+class KeyRow(msgspec.Struct, gc=False, frozen=True):
     """What is known of an idempotency key: where its entry is, and the payload's digest."""
 
     version: int
@@ -77,7 +77,7 @@ class KeyRow(msgspec.Struct, frozen=True):
     fingerprint: bytes
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, gc=False, frozen=True):
     """Entries to append and the answer.
 
     Attributes:

@@ -24,6 +24,7 @@ GENESIS = b""
 
 class Extra(
     msgspec.Struct,
+    gc=False,
     frozen=True,
     kw_only=True,
     omit_defaults=True,
@@ -67,7 +68,7 @@ class Extra(
     leaf_costs: tuple[int, ...] = ()
 
 
-class LedgerOpened(msgspec.Struct, frozen=True, array_like=True, tag=0):
+class LedgerOpened(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=0):
     """A tenant's ledger begins.
 
     Attributes:
@@ -83,14 +84,14 @@ class LedgerOpened(msgspec.Struct, frozen=True, array_like=True, tag=0):
     book: str
 
 
-class ShapeDefined(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class ShapeDefined(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=1):
     """A shape gets its number: the count of those before it."""
 
     number: int
     body: bytes
 
 
-class UsageRecorded(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class UsageRecorded(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=2):
     """Usage happened.
 
     Attributes:
@@ -112,7 +113,7 @@ class UsageRecorded(msgspec.Struct, frozen=True, array_like=True, tag=2):
     extra: Extra | None
 
 
-class Posting(msgspec.Struct, frozen=True, array_like=True):
+class Posting(msgspec.Struct, gc=False, frozen=True, array_like=True):
     """The countable part of a usage event, as it stands or stood.
 
     Attributes:
@@ -132,7 +133,7 @@ class Posting(msgspec.Struct, frozen=True, array_like=True):
     extra: Extra | None
 
 
-class UsageVoided(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class UsageVoided(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=3):
     """A usage event was taken back.
 
     Attributes:
@@ -152,7 +153,7 @@ class UsageVoided(msgspec.Struct, frozen=True, array_like=True, tag=3):
     reversed: Posting | None
 
 
-class UsageAdjusted(msgspec.Struct, frozen=True, array_like=True, tag=4):
+class UsageAdjusted(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=4):
     """A usage event's quantities were replaced; both postings None while it has no effect yet.
 
     Attributes:
@@ -173,7 +174,7 @@ class UsageAdjusted(msgspec.Struct, frozen=True, array_like=True, tag=4):
     posted: Posting | None
 
 
-class UsageRerated(msgspec.Struct, frozen=True, array_like=True, tag=5):
+class UsageRerated(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=5):
     """A usage event was rated with other prices: an approved one at last, or a corrected one.
 
     Attributes:
@@ -191,7 +192,7 @@ class UsageRerated(msgspec.Struct, frozen=True, array_like=True, tag=5):
     posted: Posting
 
 
-class CorrectionApplied(msgspec.Struct, frozen=True, array_like=True, tag=6):
+class CorrectionApplied(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=6):
     """A correction that came before its event takes effect, now that the event is here.
 
     Attributes:
@@ -209,7 +210,7 @@ class CorrectionApplied(msgspec.Struct, frozen=True, array_like=True, tag=6):
     posted: Posting | None
 
 
-class ConflictKept(msgspec.Struct, frozen=True, array_like=True, tag=7):
+class ConflictKept(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=7):
     """The same key came with another payload; kept as evidence, nothing is charged.
 
     Attributes:
@@ -241,7 +242,7 @@ Entry = (
 )
 
 
-class Commit(msgspec.Struct, frozen=True, array_like=True):
+class Commit(msgspec.Struct, gc=False, frozen=True, array_like=True):
     """The entries that one database commit added to one ledger.
 
     Attributes:

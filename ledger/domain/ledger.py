@@ -104,6 +104,9 @@ class CorrectionState:
     standing: Ref | None = None
 
 
+_NO_PERIOD = Period("", 0, 0)
+
+
 @dataclass(slots=True, frozen=True)
 class UnpricedUsage:
     """A standing event without a price.
@@ -145,6 +148,7 @@ class LedgerState:
         unpriced: by the digest of the event's key, what stands unpriced; None once it no longer
             does. The write path starts each commit with an empty one.
         touched: names of the periods whose balance a commit changed.
+        loaded: a period whose balance is here for sure, a shortcut.
     """
 
     tenant_id: int
@@ -163,7 +167,8 @@ class LedgerState:
     conflicts: int = 0
     unpriced: dict[bytes, UnpricedUsage | None] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
-    _period: Period = field(default_factory=lambda: Period("", 0, 0))
+    loaded: Period = _NO_PERIOD
+    _period: Period = _NO_PERIOD
     _balance: Balance | None = None
 
     def period(self, at: int) -> Period:
@@ -185,12 +190,14 @@ class LedgerState:
         if balance is None:
             balance = self.balances[name] = Balance(name)
         self._balance = balance
+        self.loaded = self._period
         self.touched.add(name)
         return balance
 
     def forget_balances(self) -> None:
         """Forget all balances; whoever needs one loads it again."""
         self.balances = {}
+        self.loaded = _NO_PERIOD
         self._balance = None
 
     def start_commit(self) -> None:

@@ -37,7 +37,7 @@ PAYERS = ("tenant", "platform")
 _QUANTITY_SCALE = 10**QUANTITY_DECIMALS
 
 
-class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class UsageEvent(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """One usage event in canonical form; members are in canonical (alphabetical) order.
 
     Attributes:
@@ -95,7 +95,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: str = ""
 
 
-class RecordUsage(msgspec.Struct, frozen=True):
+class RecordUsage(msgspec.Struct, gc=False, frozen=True):
     """Record one usage event.
 
     Attributes:
@@ -197,13 +197,13 @@ def correction_fingerprint(command: Correction) -> bytes:
 def record_usage(event: UsageEvent) -> RecordUsage:
     """Return the command that records ``event``, which must be in canonical form."""
     numbers, decimals = scaled_quantities(event.quantities)
-    return RecordUsage(
-        event,
-        key_digest(event.source, event.id),
-        fingerprint_of(event),
-        numbers,
-        decimals,
-    )
+    return record_scaled(event, numbers, decimals)
+
+
+def record_scaled(event: UsageEvent, numbers: tuple[int, ...], decimals: int) -> RecordUsage:
+    """Return the command that records ``event``, its quantities being integers already."""
+    key = key_digest(event.source, event.id)
+    return RecordUsage(event, key, fingerprint_of(event), numbers, decimals)
 
 
 def scaled_quantities(quantities: Mapping[str, str]) -> tuple[tuple[int, ...], int]:
@@ -222,6 +222,21 @@ def canonical_quantities(
     """Return quantities in canonical form: sorted by meter, plain decimal text.
 
     Raises:
+        InvalidInput: as `read_quantities`.
+    """
+    return read_quantities(quantities, pointer=pointer)[0]
+
+
+def read_quantities(
+    quantities: Mapping[str, int | Decimal], *, pointer: str
+) -> tuple[dict[str, str], tuple[int, ...], int]:
+    """Return quantities in canonical form, as integers in that order, and those's decimals.
+
+    Args:
+        quantities: meter to number.
+        pointer: JSON pointer to them, for errors.
+
+    Raises:
         InvalidInput: ``no_quantities``, ``too_many_meters``, ``unknown_meter``,
             ``invalid_quantity`` (negative, not a number, 10^18 or more), ``too_precise``.
     """
@@ -235,7 +250,19 @@ def canonical_quantities(
             code="too_many_meters",
             pointer=pointer,
         )
-    return {name: _quantity(name, quantities[name], pointer) for name in sorted(quantities)}
+    known = STANDARD_METERS
+    canonical: dict[str, str] = {}
+    numbers: list[int] = []
+    for name in sorted(quantities):
+        value = quantities[name]
+        if type(value) is int and 0 <= value < QUANTITY_LIMIT and name in known:
+            canonical[name] = str(value)
+            numbers.append(value)
+        else:
+            canonical[name] = _quantity(name, value, pointer)
+    if len(numbers) == len(canonical):
+        return canonical, tuple(numbers), 0
+    return canonical, *scaled_quantities(canonical)
 
 
 def _quantity(name: str, value: int | Decimal, pointer: str) -> str:
