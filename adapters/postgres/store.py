@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
-from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
-import msgspec
 import psycopg
 from eventsourcing.persistence import StoredEvent
 from psycopg import Connection, Cursor
@@ -21,6 +18,17 @@ from psycopg.rows import tuple_row
 
 from adapters.postgres import arrays, queries
 from adapters.postgres.recorder import WRITER_LOCK, LedgerRecorder
+from adapters.postgres.rows import (
+    Row,
+    amount_text,
+    balance_of,
+    correction_of,
+    costs_text,
+    key_rows,
+    ledger_state,
+    one,
+    quantities_text,
+)
 from ledger.application.ports import (
     Batch,
     ConnectionLost,
@@ -29,7 +37,7 @@ from ledger.application.ports import (
     Opening,
     TenantKey,
 )
-from ledger.domain.decide import KeyRow
+from ledger.domain.commands import KeyRow
 from ledger.domain.entries import (
     COMMIT_TOPIC,
     Commit,
@@ -40,7 +48,7 @@ from ledger.domain.entries import (
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.ledger import Balance, CorrectionState, LedgerState, UnpricedUsage
 from ledger.domain.meters import QUANTITY_DECIMALS
-from ledger.domain.money import AMOUNT_DECIMALS, scaled_text, to_scaled
+from ledger.domain.money import scaled_text, to_scaled
 from ledger.domain.shapes import shape_from_body
 
 CHANGES_LIMIT = 5_000
@@ -63,8 +71,6 @@ _PASSING = (
     psycopg.errors.LockNotAvailable,
 )
 """Errors after which the same batch may be run again."""
-_Row = tuple[Any, ...]
-_json = msgspec.json.Encoder().encode
 
 
 class PostgresStore:
@@ -80,9 +86,9 @@ class PostgresStore:
         self._conninfo = conninfo
         self._recorder = recorder
         self._schema = schema
-        self._connection: Connection[_Row] | None = None
+        self._connection: Connection[Row] | None = None
 
-    def _connect(self) -> Connection[_Row]:
+    def _connect(self) -> Connection[Row]:
         connection = self._connection
         if connection is None or connection.closed:
             connection = Connection.connect(
@@ -133,7 +139,7 @@ class _PostgresBatch:
 
     opening: Opening
 
-    def __init__(self, connection: Connection[_Row], recorder: LedgerRecorder) -> None:
+    def __init__(self, connection: Connection[Row], recorder: LedgerRecorder) -> None:
         self._connection = connection
         self._recorder = recorder
         self._sql = queries.load("store")
@@ -155,10 +161,10 @@ class _PostgresBatch:
             taken = self._ask_keys(keys)
         streams = [row[1] for row in changes.fetchall()]
         self.opening = Opening(
-            now=_one(clock)[0],
-            head=_one(head)[0] or 0,
+            now=one(clock)[0],
+            head=one(head)[0] or 0,
             changed=list(dict.fromkeys(streams)) if len(streams) <= CHANGES_LIMIT else None,
-            keys=_key_rows(taken),
+            keys=key_rows(taken),
         )
 
     def end(self) -> None:
@@ -167,7 +173,7 @@ class _PostgresBatch:
             self._open = False
             self._connection.execute("ROLLBACK")
 
-    def _ask_keys(self, keys: Collection[TenantKey]) -> Cursor[_Row]:
+    def _ask_keys(self, keys: Collection[TenantKey]) -> Cursor[Row]:
         return self._connection.execute(
             self._sql["keys"],
             {
@@ -179,14 +185,14 @@ class _PostgresBatch:
 
     def keys(self, keys: Collection[TenantKey]) -> dict[TenantKey, KeyRow]:
         """Return those keys that are taken."""
-        return _key_rows(self._ask_keys(keys))
+        return key_rows(self._ask_keys(keys))
 
     def tenants(self, names: Collection[str]) -> list[LedgerState]:
         """Return those ledgers that exist."""
         rows = self._connection.execute(
             self._sql["tenants"], {"names": arrays.texts(list(names))}, binary=True
         ).fetchall()
-        states = {row[0]: _ledger_state(row) for row in rows}
+        states = {row[0]: ledger_state(row) for row in rows}
         if states:
             shapes = self._connection.execute(
                 self._sql["shapes"], {"tenants": arrays.int4s(list(states))}, binary=True
@@ -344,9 +350,9 @@ class _PostgresBatch:
                 {
                     "tenants": arrays.int4s([tenant_id for tenant_id, _ in rows]),
                     "periods": arrays.texts([one.period for one in balances]),
-                    "charges": arrays.texts([_amount(one.charge) for one in balances]),
-                    "costs": arrays.texts([_costs(one) for one in balances]),
-                    "quantities": arrays.texts([_quantities(one) for one in balances]),
+                    "charges": arrays.texts([amount_text(one.charge) for one in balances]),
+                    "costs": arrays.texts([costs_text(one) for one in balances]),
+                    "quantities": arrays.texts([quantities_text(one) for one in balances]),
                     "events": arrays.int8s([one.events for one in balances]),
                     "voided": arrays.int8s([one.voided for one in balances]),
                     "unpriced": arrays.int8s([one.unpriced for one in balances]),
@@ -446,70 +452,6 @@ class _PostgresBatch:
                     "models": arrays.texts([usage.model for _, usage in new]),
                 },
             )
-
-
-def _one(cursor: Cursor[_Row]) -> _Row:
-    row = cursor.fetchone()
-    if row is None:
-        raise InvariantViolation("a query that always returns a row returned none")
-    return row
-
-
-def _key_rows(cursor: Cursor[_Row]) -> dict[TenantKey, KeyRow]:
-    return {
-        (row[0], row[1].bytes): KeyRow(row[2], row[3], row[4].bytes) for row in cursor.fetchall()
-    }
-
-
-def _ledger_state(row: _Row) -> LedgerState:
-    return LedgerState(
-        row[0],
-        row[1],
-        currency=row[2],
-        timezone=row[3],
-        book=row[4],
-        version=row[5],
-        digest=bytes(row[6]),
-        pending=row[7],
-        conflicts=row[8],
-    )
-
-
-def _amount(value: int) -> str:
-    return scaled_text(value, AMOUNT_DECIMALS)
-
-
-def _costs(balance: Balance) -> str:
-    return _json({name: _amount(cost) for name, cost in balance.costs.items()}).decode()
-
-
-def _quantities(balance: Balance) -> str:
-    return _json(
-        {
-            name: scaled_text(quantity, QUANTITY_DECIMALS)
-            for name, quantity in balance.quantities.items()
-        }
-    ).decode()
-
-
-def balance_of(row: _Row) -> Balance:
-    """Return the balance of a row ``(period, charge, costs, quantities, events, …)``."""
-    balance = Balance(row[0])
-    balance.charge = to_scaled(row[1], AMOUNT_DECIMALS)
-    balance.costs = {
-        name: to_scaled(Decimal(cost), AMOUNT_DECIMALS) for name, cost in row[2].items()
-    }
-    balance.quantities = {
-        name: to_scaled(Decimal(quantity), QUANTITY_DECIMALS) for name, quantity in row[3].items()
-    }
-    balance.events, balance.voided, balance.unpriced = row[4:7]
-    return balance
-
-
-def correction_of(row: _Row) -> CorrectionState:
-    """Return the correction state of a row's six places."""
-    refs = [None if row[start] is None else (row[start], row[start + 1]) for start in (0, 2, 4)]
-    return CorrectionState(*refs)
 
 
 def _check_protocol(store: PostgresStore) -> LedgerStore:

@@ -15,8 +15,9 @@ from concurrent.futures import Future
 import msgspec
 
 from ledger.application.intake import WireCommand, read_event
-from ledger.application.sequencer import Prepared, Sequencer
-from ledger.domain.decide import Command, Outcome
+from ledger.application.sequencer import Sequencer
+from ledger.application.workingset import Prepared
+from ledger.domain.commands import Command, Outcome
 from ledger.domain.errors import Problem
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from ledger.domain.catalog import Catalog
-from ledger.domain.decide import KeyRow
+from ledger.domain.commands import KeyRow
 from ledger.domain.entries import Commit
 from ledger.domain.errors import Unavailable
 from ledger.domain.ledger import Balance, CorrectionState, LedgerState, UnpricedUsage

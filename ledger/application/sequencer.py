@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 import msgspec
@@ -26,22 +26,16 @@ from ledger.application.ports import (
     CatalogSource,
     ConnectionLost,
     LedgerStore,
-    TenantKey,
 )
-from ledger.application.workingset import LedgerCache, TenantWork, load_balances
-from ledger.domain.catalog import DEFAULT_BOOK, Catalog, Rated
-from ledger.domain.decide import Command, OpenLedger, Outcome, RerateUsage, decide
-from ledger.domain.entries import UsageRecorded
-from ledger.domain.errors import InvalidInput, InvariantViolation, Unavailable
+from ledger.application.prefetch import load_working_set, wanted_keys
+from ledger.application.workingset import LedgerCache, Prepared, TenantWork
+from ledger.domain.catalog import DEFAULT_BOOK, Catalog
+from ledger.domain.commands import Command, OpenLedger, Outcome
+from ledger.domain.decide import decide
+from ledger.domain.errors import InvalidInput, Unavailable
 from ledger.domain.ledger import LedgerState
-from ledger.domain.periods import period_of
 from ledger.domain.usage import (
-    AdjustUsage,
     RecordUsage,
-    VoidUsage,
-    conflict_digest,
-    correction_fingerprint,
-    key_digest,
 )
 
 MAX_BATCH_COMMANDS = 4096
@@ -60,14 +54,6 @@ class TenantDefaults(msgspec.Struct, frozen=True):
     currency: str = "USD"
     timezone: str = "UTC"
     book: str = DEFAULT_BOOK
-
-
-class Prepared(msgspec.Struct, gc=False, frozen=True):
-    """A command, and for usage its amounts, found before the lock is taken."""
-
-    tenant: str
-    command: Command
-    rated: Rated | None = None
 
 
 class SequencerClosed(Unavailable):
@@ -249,14 +235,14 @@ class Sequencer:
 
     def _batch(self, commands: list[Prepared]) -> list[Outcome]:
         known = self._known_tenants(commands)
-        keys = _wanted_keys(commands, known)
+        keys = wanted_keys(commands, known)
         with self._store.batch(since=self._cache.position, keys=keys) as batch:
             opening = batch.opening
             if self._cache.drop(opening.changed) or self._catalog is None:
                 self._catalog = self._prices.load()
             catalog = self._catalog
             works = self._works(batch, commands)
-            self._load(batch, commands, works, known, catalog)
+            load_working_set(batch, commands, works, known, catalog)
             outcomes = []
             now = opening.now
             for prepared in commands:
@@ -284,31 +270,6 @@ class Sequencer:
             if state is not None:
                 known[name] = state.tenant_id
         return known
-
-    @staticmethod
-    def _load(
-        batch: Batch,
-        commands: list[Prepared],
-        works: dict[str, TenantWork],
-        known: dict[str, int],
-        catalog: Catalog,
-    ) -> None:
-        """Read whatever the commands bear upon and the kept states do not hold."""
-        by_id = {work.state.tenant_id: work for work in works.values()}
-        taken = batch.opening.keys
-        late = [prepared for prepared in commands if prepared.tenant not in known]
-        if late:
-            ids = {name: work.state.tenant_id for name, work in works.items() if work.state.version}
-            keys = _wanted_keys(late, ids)
-            if keys:
-                taken = {**taken, **batch.keys(keys)}
-        for (tenant_id, digest), row in taken.items():
-            by_id[tenant_id].keys[digest] = row
-        if taken:
-            _load_conflict_keys(batch, commands, works)
-        _load_corrections(batch, commands, works)
-        _load_periods(batch, commands, works)
-        _load_sessions(batch, commands, works, catalog)
 
     def _works(self, batch: Batch, commands: list[Prepared]) -> dict[str, TenantWork]:
         names = dict.fromkeys(prepared.tenant for prepared in commands)
@@ -340,147 +301,3 @@ class Sequencer:
             works[name] = work = TenantWork(state)
             work.open()
         return works
-
-
-def _load_corrections(batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]) -> None:
-    """Load what corrections say of the events at hand, and the commits that they cite."""
-    if not any(work.state.pending for work in works.values()) and all(
-        type(prepared.command) is RecordUsage for prepared in commands
-    ):
-        return
-    wanted: dict[TenantKey, TenantWork] = {}
-    for prepared in commands:
-        command = prepared.command
-        work = works[prepared.tenant]
-        tenant_id = work.state.tenant_id
-        if type(command) is RecordUsage:
-            if work.state.pending:
-                wanted[tenant_id, command.key] = work
-        elif not isinstance(command, OpenLedger):
-            wanted[tenant_id, _target(command)] = work
-    if not wanted:
-        return
-    for (tenant_id, digest), found in batch.corrections(list(wanted)).items():
-        wanted[tenant_id, digest].state.corrections[digest] = found
-    places: dict[tuple[int, int], TenantWork] = {}
-    for (tenant_id, digest), work in wanted.items():
-        correction = work.state.corrections.get(digest)
-        row = work.keys.get(digest)
-        refs = [correction.void, correction.adjust, correction.standing] if correction else []
-        if row is not None:
-            refs.append((row.version, row.index))
-        for ref in refs:
-            if ref is not None:
-                places[tenant_id, ref[0]] = work
-    for place, commit in batch.commits(list(places)).items():
-        places[place].commits[place[1]] = commit
-
-
-def _load_periods(batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]) -> None:
-    """Load the balances of the periods in which something is posted or taken back."""
-    wanted: dict[int, tuple[LedgerState, set[str]]] = {}
-    now = batch.opening.now
-    for prepared in commands:
-        command = prepared.command
-        if type(command) is RecordUsage:
-            state = works[prepared.tenant].state
-            at = command.event.occurred_at
-            if at is None:
-                at = now
-            loaded = state.loaded
-            if not loaded.start <= at < loaded.end:
-                _want_period(wanted, state, at)
-    for work in works.values():
-        for commit in work.commits.values():
-            for entry in commit.entries:
-                if isinstance(entry, UsageRecorded):
-                    _want_period(wanted, work.state, entry.occurred_at)
-    if wanted:
-        load_balances(batch, wanted)
-
-
-def _want_period(
-    wanted: dict[int, tuple[LedgerState, set[str]]], state: LedgerState, at: int
-) -> None:
-    period = period_of(state.timezone, at).name
-    if period not in state.balances:
-        wanted.setdefault(state.tenant_id, (state, set()))[1].add(period)
-
-
-def _load_sessions(
-    batch: Batch, commands: list[Prepared], works: dict[str, TenantWork], catalog: Catalog
-) -> None:
-    """Load the running quantities of sessions over which quantities are rounded."""
-    wanted: dict[tuple[int, str], LedgerState] = {}
-    if catalog.rounds_sessions:
-        for prepared in commands:
-            command = prepared.command
-            if type(command) is RecordUsage and command.event.session:
-                state = works[prepared.tenant].state
-                wanted[state.tenant_id, command.event.session] = state
-    for work in works.values():
-        for commit in work.commits.values():
-            for entry in commit.entries:
-                extra = entry.extra if isinstance(entry, UsageRecorded) else None
-                if extra is not None and extra.session:
-                    wanted[work.state.tenant_id, extra.session] = work.state
-    if wanted:
-        found = batch.accumulators(list(wanted))
-        for (tenant_id, session), running in found.items():
-            wanted[tenant_id, session].accumulators.update(running)
-
-
-def _wanted_keys(commands: list[Prepared], ids: Mapping[str, int]) -> list[TenantKey]:
-    """Return the keys to look up for commands of those tenants."""
-    keys: list[TenantKey] = []
-    for prepared in commands:
-        tenant_id = ids.get(prepared.tenant)
-        if tenant_id is None:
-            continue
-        command = prepared.command
-        if type(command) is RecordUsage:
-            keys.append((tenant_id, command.key))
-        else:
-            keys.extend([(tenant_id, digest) for digest in _digests(command)])
-    return keys
-
-
-def _target(command: Command) -> bytes:
-    """Return the key digest of the event that a correction or a re-rating is about."""
-    if isinstance(command, VoidUsage | AdjustUsage):
-        return key_digest(command.target_source, command.target_id)
-    if isinstance(command, RerateUsage):
-        return key_digest(command.source, command.id)
-    raise InvariantViolation(f"{type(command).__name__} is about no event")
-
-
-def _digests(command: Command) -> tuple[bytes, ...]:
-    """Return the key digests that a command needs to know."""
-    if isinstance(command, VoidUsage | AdjustUsage):
-        return key_digest(command.source, command.id), _target(command)
-    if isinstance(command, OpenLedger):
-        return ()
-    return (_target(command),)
-
-
-def _load_conflict_keys(
-    batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]
-) -> None:
-    """Look up whether the evidence of a conflicting payload is kept already."""
-    wanted: dict[TenantKey, TenantWork] = {}
-    for prepared in commands:
-        command = prepared.command
-        work = works[prepared.tenant]
-        if isinstance(command, RerateUsage | OpenLedger) or not work.keys:
-            continue
-        if type(command) is RecordUsage:
-            key, fingerprint = command.key, command.fingerprint
-        else:
-            key = key_digest(command.source, command.id)  # type: ignore[union-attr] # a correction
-            fingerprint = correction_fingerprint(command)  # type: ignore[arg-type] # a correction
-        row = work.keys.get(key)
-        if row is not None and row.fingerprint != fingerprint:
-            wanted[work.state.tenant_id, conflict_digest(key, fingerprint)] = work
-    if wanted:
-        for place, row in batch.keys(list(wanted)).items():
-            wanted[place].keys[place[1]] = row

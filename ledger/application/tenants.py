@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ledger.application.engine import Ledger
 from ledger.domain.catalog import DEFAULT_BOOK
-from ledger.domain.decide import OpenLedger, Outcome
+from ledger.domain.commands import OpenLedger, Outcome
 from ledger.domain.errors import InvalidInput
 from ledger.domain.money import minor_units
 from ledger.domain.periods import zone

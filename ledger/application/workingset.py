@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from ledger.application.ports import Batch, LedgerWrite, NewKey
-from ledger.domain.decide import Decision, KeyRow, Outcome
+from ledger.domain.catalog import Rated
+from ledger.domain.commands import Command, Decision, KeyRow, Outcome
 from ledger.domain.entries import (
     Commit,
     ConflictKept,
@@ -27,6 +30,14 @@ from ledger.domain.errors import InvariantViolation
 from ledger.domain.ledger import LedgerState, Ref, evolve
 
 _BALANCES_KEPT = 36
+
+
+class Prepared(msgspec.Struct, gc=False, frozen=True):
+    """A command, and for usage its amounts, found before the lock is taken."""
+
+    tenant: str
+    command: Command
+    rated: Rated | None = None
 
 
 class TenantWork:

@@ -18,7 +18,6 @@ from ledger.domain.catalog import Catalog, Rated
 from ledger.domain.commands import (
     Command,
     Decision,
-    KeyRow,
     Known,
     OpenLedger,
     Outcome,
@@ -37,17 +36,6 @@ from ledger.domain.errors import InvariantViolation, Problem
 from ledger.domain.ledger import LedgerState
 from ledger.domain.shapes import CompiledShape
 from ledger.domain.usage import AdjustUsage, RecordUsage, UsageEvent, VoidUsage
-
-__all__ = [
-    "Command",
-    "Decision",
-    "KeyRow",
-    "Known",
-    "OpenLedger",
-    "Outcome",
-    "RerateUsage",
-    "decide",
-]
 
 _ACCEPTED = "accepted"
 
