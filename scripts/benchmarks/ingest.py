@@ -28,7 +28,7 @@ from ledger.application.engine import Ledger, PendingAnswers
 from ledger.application.intake import read_event
 from ledger.application.sequencer import Sequencer
 from ledger.application.verify import replay
-from scripts.benchmarks.common import FixedPrices, batches, database, events, say, server
+from scripts.benchmarks._common import FixedPrices, batches, database, events, say, server
 
 BATCH = 1_000
 IN_FLIGHT = 3
