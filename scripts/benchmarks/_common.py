@@ -96,7 +96,7 @@ def events(count: int, *, seed: int, tenants: int = TENANTS) -> list[bytes]:
 @contextmanager
 def server() -> Iterator[str]:
     """Start a PostgreSQL of the benchmark's own, fsync on, and yield its URL."""
-    home = Path(tempfile.mkdtemp(prefix="tallybook-bench-", dir="/tmp"))  # noqa: S108 - short, for sockets
+    home = Path(tempfile.mkdtemp(prefix="tallybook-bench-", dir="/tmp"))
     home.chmod(0o711)
     try:
         embedded.start(home=home)

@@ -73,7 +73,7 @@ def main() -> None:
         "memory_mib_first": round(memory[1], 1),
         "memory_mib_last": round(memory[-1], 1),
     }
-    print(json.dumps(result))  # noqa: T201
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import psycopg
+from ledger.application.verify import replay
 
 from adapters.postgres.database import Database
 from ledger.application.engine import Ledger, PendingAnswers
 from ledger.application.intake import read_event
 from ledger.application.sequencer import Sequencer
-from ledger.application.verify import replay
 from scripts.benchmarks._common import FixedPrices, batches, database, events, say, server
 
 BATCH = 1_000
@@ -160,7 +160,7 @@ def main() -> None:
         "events": options.events,
         "runs": options.runs,
     }
-    print(json.dumps(result))  # noqa: T201
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
