@@ -13,6 +13,7 @@ from typing import Protocol
 from ledger.application.engine import Ledger
 from ledger.application.ports import AuditView
 from ledger.application.reads import Reads
+from ledger.application.runner import Projections
 from ledger.application.tenants import Tenants
 
 
@@ -27,6 +28,11 @@ class Services(Protocol):
     @property
     def reads(self) -> Reads:
         """Answers queries."""
+        ...
+
+    @property
+    def projections(self) -> Projections:
+        """Keeps read models up with the log."""
         ...
 
     @property

@@ -1,0 +1,453 @@
+"""Queries over state rows, rollups and the log.
+
+Each query is one read-only transaction on one snapshot; a query that a lost connection breaks is
+asked once more on a new one. Nothing here reads the whole log into memory: scans go through
+server-side cursors, and the server leaves out commits that do not hold the bytes of the id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from functools import reduce
+from typing import TypeVar
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection, IsolationLevel
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Composed, Identifier
+
+from adapters.postgres import queries
+from adapters.postgres.database import Database
+from adapters.postgres.projections import lost_connections
+from adapters.postgres.rows import balance_of
+from ledger.application.ports import ConnectionLost, TenantRow
+from ledger.application.reads import GROUPINGS, Located, Reads, UsageRow
+from ledger.domain.entries import (
+    Commit,
+    ConflictKept,
+    CorrectionApplied,
+    Entry,
+    UsageAdjusted,
+    UsageRecorded,
+    UsageRerated,
+    UsageVoided,
+    commit_digest,
+    decode_commit,
+    stream_of,
+    tenant_of_stream,
+)
+from ledger.domain.errors import InvalidInput, NotFound
+from ledger.domain.ledger import Balance, UnpricedUsage
+from ledger.domain.money import EXACT, plain
+from ledger.domain.periods import from_us, to_us
+from ledger.domain.usage import key_digest
+
+IDLE_CONNECTIONS = 4
+"""Most connections kept open between queries."""
+_FETCH_COMMITS = 20
+_COLUMNS = {name: name for name in GROUPINGS} | {"user": "usage_user"}
+_T = TypeVar("_T")
+
+
+class PostgresReads:
+    """Answers queries; thread-safe.
+
+    Args:
+        database: migrated.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = queries.load("reads")
+        self._idle: list[Connection[TupleRow]] = []
+        self._lock = threading.Lock()
+
+    # -- tenants and balances ---------------------------------------------------------
+
+    def tenants(self) -> Sequence[TenantRow]:
+        """Return all tenants by name."""
+        return self._ask(
+            lambda snapshot: [tenant_row(row) for row in snapshot.execute(self._sql["tenants"])]
+        )
+
+    def tenant(self, name: str) -> TenantRow:
+        """Return a tenant."""
+        return self._ask(lambda snapshot: self._tenant(snapshot, name))
+
+    def balances(self, tenant: str) -> Sequence[Balance]:
+        """Return a tenant's balances in order of their periods."""
+
+        def ask(snapshot: Connection[TupleRow]) -> list[Balance]:
+            tenant_id = self._tenant(snapshot, tenant).tenant_id
+            rows = snapshot.execute(self._sql["balances"], {"tenant_id": tenant_id})
+            return [balance_of(row) for row in rows]
+
+        return self._ask(ask)
+
+    def shapes(self, tenant: str) -> Sequence[bytes]:
+        """Return a tenant's shape bodies by number."""
+
+        def ask(snapshot: Connection[TupleRow]) -> list[bytes]:
+            tenant_id = self._tenant(snapshot, tenant).tenant_id
+            rows = snapshot.execute(self._sql["shapes"], {"tenant_id": tenant_id}, binary=True)
+            return [bytes(body) for (body,) in rows]
+
+        return self._ask(ask)
+
+    def unpriced(
+        self, *, tenant: str | None = None, limit: int
+    ) -> Sequence[tuple[str, UnpricedUsage]]:
+        """Return tenants and their unpriced events, oldest first."""
+
+        def ask(snapshot: Connection[TupleRow]) -> list[tuple[str, UnpricedUsage]]:
+            tenant_id = None if tenant is None else self._tenant(snapshot, tenant).tenant_id
+            rows = snapshot.execute(
+                self._sql["unpriced"], {"tenant_id": tenant_id, "limit": limit}
+            ).fetchall()
+            return [
+                (row[0], UnpricedUsage(row[1], row[2], row[3], row[4], to_us(row[5])))
+                for row in rows
+            ]
+
+        return self._ask(ask)
+
+    def now(self) -> datetime:
+        """Return the database's time."""
+
+        def ask(snapshot: Connection[TupleRow]) -> datetime:
+            [(now,)] = snapshot.execute(self._sql["now"]).fetchall()
+            return from_us(to_us(now))
+
+        return self._ask(ask)
+
+    # -- rollups ----------------------------------------------------------------------
+
+    def usage(
+        self, *, tenant: str, start: date | None, end: date | None, by: Sequence[str]
+    ) -> Sequence[UsageRow]:
+        """Return grouped usage; groups in order, those that add up to nothing left out.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+            InvalidInput: ``unknown_grouping``.
+        """
+        columns = _columns(by)
+
+        def ask(snapshot: Connection[TupleRow]) -> list[UsageRow]:
+            tenant_id = self._tenant(snapshot, tenant).tenant_id
+            rows = snapshot.execute(
+                self._sql["usage"].format(columns=columns),
+                {"tenant_id": tenant_id, "start": start, "end": end},
+            )
+            return _usage_rows(rows, len(by))
+
+        return self._ask(ask)
+
+    def rollup_lag(self) -> int:
+        """Return how many log positions the daily rollups are behind."""
+
+        def ask(snapshot: Connection[TupleRow]) -> int:
+            [(lag,)] = snapshot.execute(self._sql["lag"]).fetchall()
+            return max(0, int(lag))
+
+        return self._ask(ask)
+
+    # -- entries ----------------------------------------------------------------------
+
+    def locate(self, *, tenant: str, source: str, id: str) -> Located:
+        """Return where the entry of an idempotency key is."""
+
+        def ask(snapshot: Connection[TupleRow]) -> Located:
+            row = self._tenant(snapshot, tenant)
+            place = self._place_of_key(snapshot, row, key_digest(source, id))
+            if place is None:
+                raise _unknown_event(tenant, f"{id!r} of source {source!r}")
+            return self._located(snapshot, row, [place])[0]
+
+        return self._ask(ask)
+
+    def place(self, *, tenant: str, version: int, index: int) -> Located:
+        """Return an entry by its receipt."""
+
+        def ask(snapshot: Connection[TupleRow]) -> Located:
+            row = self._tenant(snapshot, tenant)
+            for located in self._located(snapshot, row, [(version, index)]):
+                if 0 <= index < len(located.commit.entries):
+                    return located
+            raise _unknown_event(tenant, f"{version}.{index}")
+
+        return self._ask(ask)
+
+    def find_id(self, id: str, *, tenant: str | None = None) -> Sequence[Located]:
+        """Return the entries whose id or provider request id is ``id``, newest first."""
+
+        def ask(snapshot: Connection[TupleRow]) -> list[Located]:
+            rows = {}
+            stream = None
+            if tenant is not None:
+                row = self._tenant(snapshot, tenant)
+                rows[row.tenant_id] = row
+                stream = stream_of(row.tenant_id)
+            found: list[tuple[int, int, int, int, Commit, str]] = []
+            for name, version, position, state in self._scan(snapshot, id, stream):
+                tenant_id = tenant_of_stream(name)
+                if tenant_id is None:
+                    continue
+                commit = decode_commit(state)
+                digest = commit_digest(name, version, state).hex()
+                for index, entry in reversed(list(enumerate(commit.entries))):
+                    if _has_id(entry, id):
+                        found.append((tenant_id, version, index, position, commit, digest))
+            missing = [one[0] for one in found if one[0] not in rows]
+            if missing:
+                asked = snapshot.execute(self._sql["tenants_by_id"], {"ids": missing})
+                rows.update((row.tenant_id, row) for row in map(tenant_row, asked))
+            return [
+                Located(rows[tenant_id], version, index, commit, digest, position)
+                for tenant_id, version, index, position, commit, digest in found
+            ]
+
+        return self._ask(ask)
+
+    def history(self, *, tenant: str, source: str, id: str) -> Sequence[Located]:
+        """Return every entry about an event, in order.
+
+        Raises:
+            NotFound: ``unknown_tenant``; ``unknown_event`` if nothing in the ledger is about it.
+        """
+
+        def ask(snapshot: Connection[TupleRow]) -> list[Located]:
+            row = self._tenant(snapshot, tenant)
+            places = self._places_about(snapshot, row, source, id)
+            if not places:
+                raise _unknown_event(tenant, f"{id!r} of source {source!r}")
+            return self._located(snapshot, row, sorted(places))
+
+        return self._ask(ask)
+
+    def commits(
+        self, *, tenant: str, before: int | None, limit: int
+    ) -> Sequence[tuple[int, Commit]]:
+        """Return a tenant's commits with their numbers, newest first, below ``before``."""
+
+        def ask(snapshot: Connection[TupleRow]) -> list[tuple[int, Commit]]:
+            row = self._tenant(snapshot, tenant)
+            rows = snapshot.execute(
+                self._sql["commits_before"],
+                {"stream": stream_of(row.tenant_id), "before": before, "limit": limit},
+                binary=True,
+            )
+            return [(version, decode_commit(bytes(state))) for version, state in rows]
+
+        return self._ask(ask)
+
+    # -- connections ------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            with contextlib.suppress(psycopg.Error):
+                connection.close()
+
+    def _ask(self, query: Callable[[Connection[TupleRow]], _T]) -> _T:
+        with self._lock:
+            kept = self._idle.pop() if self._idle else None
+        if kept is not None:
+            # A kept connection may have died unnoticed; asking again changes nothing.
+            with contextlib.suppress(ConnectionLost):
+                return self._ask_on(kept, query)
+        connection = self._database.connect(purpose="reads")
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        return self._ask_on(connection, query)
+
+    def _ask_on(
+        self, connection: Connection[TupleRow], query: Callable[[Connection[TupleRow]], _T]
+    ) -> _T:
+        try:
+            with lost_connections(), connection.transaction():
+                answer = query(connection)
+        except NotFound:
+            self._keep(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self._keep(connection)
+        return answer
+
+    def _keep(self, connection: Connection[TupleRow]) -> None:
+        with self._lock:
+            if len(self._idle) < IDLE_CONNECTIONS:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    # -- parts ------------------------------------------------------------------------
+
+    def _tenant(self, snapshot: Connection[TupleRow], name: str) -> TenantRow:
+        row = snapshot.execute(self._sql["tenant"], {"tenant": name}).fetchone()
+        if row is None:
+            raise NotFound(f"there is no tenant {name!r} in this ledger", code="unknown_tenant")
+        return tenant_row(row)
+
+    def _place_of_key(
+        self, snapshot: Connection[TupleRow], tenant: TenantRow, key: bytes
+    ) -> tuple[int, int] | None:
+        row = snapshot.execute(
+            self._sql["key"], {"tenant_id": tenant.tenant_id, "key": UUID(bytes=key)}
+        ).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def _places_about(
+        self, snapshot: Connection[TupleRow], tenant: TenantRow, source: str, id: str
+    ) -> set[tuple[int, int]]:
+        """Return the places of the entries about an event.
+
+        The corrections row names the void, the adjustment and the last change. Re-ratings in
+        between lie between the event's own commit and the last change's.
+        """
+        key = key_digest(source, id)
+        own = self._place_of_key(snapshot, tenant, key)
+        row = snapshot.execute(
+            self._sql["correction"], {"tenant_id": tenant.tenant_id, "key": UUID(bytes=key)}
+        ).fetchone()
+        places = {own} if own is not None else set()
+        if row is not None:
+            places.update((row[at], row[at + 1]) for at in (0, 2, 4) if row[at] is not None)
+        about: dict[str, object] = {
+            "stream": stream_of(tenant.tenant_id),
+            "tenant_id": tenant.tenant_id,
+            "bytes": id.encode(),
+        }
+        scans = []
+        if row is not None and places:
+            versions = [version for version, _ in places]
+            about |= {"first": min(versions), "last": max(versions)}
+            scans.append(snapshot.execute(self._sql["commits_between"], about, binary=True))
+        if tenant.conflicts:
+            scans.append(snapshot.execute(self._sql["conflict_commits"], about, binary=True))
+        for scan in scans:
+            for version, _, state in scan:
+                entries = decode_commit(bytes(state)).entries
+                places.update(
+                    (version, index)
+                    for index, entry in enumerate(entries)
+                    if _is_about(entry, source, id)
+                )
+        return places
+
+    def _located(
+        self, snapshot: Connection[TupleRow], tenant: TenantRow, places: list[tuple[int, int]]
+    ) -> list[Located]:
+        stream = stream_of(tenant.tenant_id)
+        rows = snapshot.execute(
+            self._sql["commits_at"],
+            {"stream": stream, "versions": sorted({version for version, _ in places})},
+            binary=True,
+        )
+        commits = {
+            version: (
+                decode_commit(bytes(state)),
+                commit_digest(stream, version, bytes(state)).hex(),
+                position,
+            )
+            for version, position, state in rows
+        }
+        return [
+            Located(tenant, version, index, *commits[version])
+            for version, index in places
+            if version in commits
+        ]
+
+    def _scan(
+        self, snapshot: Connection[TupleRow], id: str, stream: str | None
+    ) -> Iterator[tuple[str, int, int, bytes]]:
+        name = "find_in_log" if stream is None else "find_in_stream"
+        with snapshot.cursor(name="tallybook_scan", binary=True) as cursor:
+            cursor.itersize = _FETCH_COMMITS
+            cursor.execute(self._sql[name], {"bytes": id.encode(), "stream": stream})
+            for originator, version, position, state in cursor:
+                yield originator, version, position, bytes(state)
+
+
+def tenant_row(row: TupleRow) -> TenantRow:
+    """Return the tenant of a row whose columns are in the order of `TenantRow`'s."""
+    tenant_id, tenant, currency, timezone, book, version, digest, shapes, pending, conflicts = row
+    return TenantRow(
+        tenant_id=tenant_id,
+        tenant=tenant,
+        currency=currency,
+        timezone=timezone,
+        book=book,
+        version=version,
+        digest=bytes(digest),
+        shapes=shapes,
+        pending=pending,
+        conflicts=conflicts,
+    )
+
+
+def _unknown_event(tenant: str, what: str) -> NotFound:
+    return NotFound(f"tenant {tenant!r} has no entry {what}", code="unknown_event")
+
+
+def _columns(by: Sequence[str]) -> Composed:
+    for name in by:
+        if name not in _COLUMNS or list(by).count(name) > 1:
+            raise InvalidInput(
+                f"usage cannot be grouped by {','.join(by)!r}; give some of"
+                f" {', '.join(GROUPINGS)}, each once",
+                code="unknown_grouping",
+            )
+    return Composed([SQL("{}, ").format(Identifier(_COLUMNS[name])) for name in by])
+
+
+def _usage_rows(rows: Iterable[TupleRow], width: int) -> list[UsageRow]:
+    """Put the rows of one group, which differ in their cost currency, together."""
+    groups: dict[tuple[str, ...], list[TupleRow]] = {}
+    for row in rows:
+        group = tuple(
+            value.isoformat() if isinstance(value, date) else str(value) for value in row[:width]
+        )
+        groups.setdefault(group, []).append(row[width:])
+    return [_usage_row(group, parts) for group, parts in groups.items()]
+
+
+def _usage_row(group: tuple[str, ...], parts: list[TupleRow]) -> UsageRow:
+    meters = {meter for part in parts for meter in part[5:7] if meter is not None}
+    one_meter = len(meters) <= 1
+    return UsageRow(
+        group=group,
+        quantity=_total(parts, 1) if one_meter else None,
+        charge=_total(parts, 2),
+        costs={part[0]: plain(part[3]) for part in parts if part[0]},
+        unpriced=_total(parts, 4) if one_meter else None,
+    )
+
+
+def _total(parts: list[TupleRow], column: int) -> Decimal:
+    return plain(reduce(EXACT.add, (part[column] for part in parts), Decimal(0)))
+
+
+def _has_id(entry: Entry, id: str) -> bool:
+    if isinstance(entry, UsageRecorded):
+        return entry.id == id or (entry.extra is not None and entry.extra.request_id == id)
+    return isinstance(entry, UsageVoided | UsageAdjusted | ConflictKept) and entry.id == id
+
+
+def _is_about(entry: Entry, source: str, id: str) -> bool:
+    if isinstance(entry, UsageVoided | UsageAdjusted | UsageRerated | CorrectionApplied):
+        return entry.target_id == id and entry.target_source == source
+    return isinstance(entry, ConflictKept) and entry.id == id and entry.source == source
+
+
+def _check_protocol(reads: PostgresReads) -> Reads:
+    return reads
