@@ -87,9 +87,10 @@ class ByteStream:
             yield from _without_bom(self._inflate(first))
             return
         first = first.removeprefix(_BOM)
-        while first:
+        if first:
             yield first
-            first = self._read()
+        while data := self._read():
+            yield data
 
     def _inflate(self, data: bytes) -> Iterator[bytes]:
         """Yield the members of a gzip file one after the other (RFC 1952); zero padding ends it."""
