@@ -1,0 +1,222 @@
+"""The composition root: the one place that knows every adapter and wires the use cases.
+
+As a library:
+
+    with open_ledger() as tallybook:                   # starts the embedded database if needed
+        outcomes = tallybook.ledger.record([event_bytes])
+
+As a command: ``tallybook`` (`main`).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import typer
+
+from adapters.cli import app as command_line
+from adapters.cli import (
+    balance,
+    db,
+    demo,
+    events,
+    import_,
+    normalize,
+    projections,
+    setup,
+    usage,
+)
+from adapters.cli import prices as prices_cli
+from adapters.cli.output import err
+from adapters.postgres import embedded
+from adapters.postgres.database import Database
+from adapters.postgres.migrate import MigrationError, MigrationStatus, check, migrate
+from adapters.postgres.price_books import PostgresPriceBooks
+from adapters.postgres.projections import PostgresProjections
+from adapters.postgres.readmodels import PostgresReads
+from adapters.providers import detect, parse_sse
+from adapters.providers import normalize as normalize_response
+from ledger.application.engine import Ledger
+from ledger.application.price_shelf import PriceLibrary
+from ledger.application.prices import PriceBooks, PriceSources
+from ledger.application.rerating import Rerating
+from ledger.application.runner import Projections
+from ledger.application.sequencer import Sequencer, TenantDefaults
+from ledger.application.tenants import Tenants
+from ledger.domain.prices import PriceList
+
+Progress = Callable[[str], None]
+
+
+class Tallybook:
+    """The use cases over one database; close it with the context manager that made it.
+
+    Args:
+        database: migrated.
+        defaults: for ledgers that open themselves when usage arrives.
+    """
+
+    def __init__(self, database: Database, *, defaults: TenantDefaults | None = None) -> None:
+        self.database = database
+        self._store = PostgresPriceBooks(database)
+        self._library = PriceLibrary(self._store)
+        self.sequencer = Sequencer(database.store, self._library, defaults=defaults)
+        self.ledger = Ledger(self.sequencer)
+        self.reads = PostgresReads(database)
+        self.tenants = Tenants(self.ledger)
+
+    @cached_property
+    def prices(self) -> PriceBooks:
+        """Price books."""
+        rerating = Rerating(self.ledger, self._library, self._store, self.reads)
+        sources = PriceSources(pulled=(_genai_prices,), litellm=_litellm_file)
+        return PriceBooks(self._library, sources, rerating)
+
+    @cached_property
+    def projections(self) -> Projections:
+        """Read models' runners."""
+        return Projections.over(self._projection_store)
+
+    @cached_property
+    def _projection_store(self) -> PostgresProjections:
+        return PostgresProjections(self.database)
+
+    def close(self) -> None:
+        """Answer what waits, then let every connection go."""
+        self.ledger.close()
+        self.reads.close()
+        if "_projection_store" in self.__dict__:
+            self._projection_store.close()
+        self.database.close()
+
+
+def _genai_prices() -> PriceList:
+    # Loading the package's data takes most of a second, which only a pull should pay.
+    from adapters.price_sources import genai  # noqa: PLC0415
+
+    return genai.load()
+
+
+def _litellm_file(*, path: Path, effective_from: object) -> PriceList:
+    from adapters.price_sources import litellm  # noqa: PLC0415 - as above
+
+    return litellm.load(path=path, effective_from=effective_from)  # type: ignore[arg-type]
+
+
+def migrate_database(*, progress: Progress | None = None) -> MigrationStatus:
+    """Start the database where it is ours and bring its schema up to this version."""
+    return migrate(embedded.database_url(progress=progress))
+
+
+def check_database() -> MigrationStatus:
+    """Say which migrations the database has and lacks; change nothing in it."""
+    return check(embedded.database_url())
+
+
+@contextmanager
+def open_ledger(
+    url: str | None = None,
+    *,
+    defaults: TenantDefaults | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Tallybook]:
+    """Open the ledger: TALLYBOOK_DATABASE_URL, or the embedded database, started if need be.
+
+    Args:
+        url: of a database; None takes the environment's or the embedded one.
+        defaults: currency, time zone and price book of ledgers that open themselves.
+        progress: takes lines for people while a server starts.
+
+    Raises:
+        DatabaseUnavailable: no server can be had, or its settings are unsafe.
+        MigrationError: ``schema_pending`` if a server of the user's lacks migrations; the
+            embedded one is migrated at once.
+    """
+    if url is None:
+        url = embedded.database_url(progress=progress)
+        ours = not os.environ.get(embedded.URL_VARIABLE)
+    else:
+        embedded.refuse_unsafe_settings(url)
+        ours = False
+    if check(url).pending:
+        if not ours:
+            raise MigrationError(
+                "the database's schema is not current; run `tallybook migrate`",
+                code="schema_pending",
+            )
+        migrate(url)
+    tallybook = Tallybook(Database(url), defaults=defaults)
+    try:
+        yield tallybook
+    finally:
+        tallybook.close()
+
+
+def _say(line: str) -> None:
+    err().print(line, style="dim", markup=False)
+
+
+def build() -> typer.Typer:
+    """Return the command line with all commands."""
+    app = command_line.build()
+
+    @contextmanager
+    def open_services() -> Iterator[Tallybook]:
+        with open_ledger(progress=_say) as tallybook:
+            yield tallybook
+
+    server = embedded.EmbeddedDatabase()
+    demo.register(
+        app,
+        open_services,
+        demo.Parts(
+            database=server,
+            migrate=migrate_database,
+            normalizer=normalize_response,
+            detect=detect,
+            folder=_demo_folder,
+        ),
+    )
+    import_.register(app, open_services, normalize_response, detect)
+    balance.register(app, open_services)
+    usage.register(app, open_services)
+    events.register(app, open_services)
+    prices_cli.register(app, open_services)
+    setup.register_tenants(app, open_services)
+    projections.register(app, open_services)
+    app.command("normalize")(normalize.command(normalizer=normalize_response, parse_sse=parse_sse))
+    setup.register_migrate(app, migrate_database, check_database)
+    app.add_typer(db.build(server), name="db")
+    return app
+
+
+def _demo_folder() -> Path:
+    folder = embedded.default_home() / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def tune_process() -> None:
+    """Let the cycle collector pass over what a batch allocates: commands and entries are values.
+
+    For programs of ours only; a library leaves its host's collector alone.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    tune_process()
+    sys.exit(command_line.run(build()))
+
+
+if __name__ == "__main__":
+    main()
