@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ledger.application.engine import Ledger
 from ledger.application.ports import AuditView
+from ledger.application.prices import PriceBooks
 from ledger.application.reads import Reads
 from ledger.application.runner import Projections
 from ledger.application.tenants import Tenants
@@ -38,6 +39,11 @@ class Services(Protocol):
     @property
     def tenants(self) -> Tenants:
         """Opens ledgers."""
+        ...
+
+    @property
+    def prices(self) -> PriceBooks:
+        """Keeps the price books."""
         ...
 
     def audit(self) -> AbstractContextManager[AuditView]:
