@@ -14,7 +14,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -31,10 +31,12 @@ from adapters.cli import (
     projections,
     setup,
     usage,
+    verify,
 )
 from adapters.cli import prices as prices_cli
 from adapters.cli.output import err
 from adapters.postgres import embedded
+from adapters.postgres.audit import open_audit
 from adapters.postgres.database import Database
 from adapters.postgres.migrate import MigrationError, MigrationStatus, check, migrate
 from adapters.postgres.price_books import PostgresPriceBooks
@@ -43,6 +45,7 @@ from adapters.postgres.readmodels import PostgresReads
 from adapters.providers import detect, parse_sse
 from adapters.providers import normalize as normalize_response
 from ledger.application.engine import Ledger
+from ledger.application.ports import AuditView
 from ledger.application.price_shelf import PriceLibrary
 from ledger.application.prices import PriceBooks, PriceSources
 from ledger.application.rerating import Rerating
@@ -86,6 +89,10 @@ class Tallybook:
     @cached_property
     def _projection_store(self) -> PostgresProjections:
         return PostgresProjections(self.database)
+
+    def audit(self) -> AbstractContextManager[AuditView]:
+        """Open a consistent snapshot of log and state rows."""
+        return open_audit(self.database)
 
     def close(self) -> None:
         """Answer what waits, then let every connection go."""
@@ -189,6 +196,7 @@ def build() -> typer.Typer:
     events.register(app, open_services)
     prices_cli.register(app, open_services)
     setup.register_tenants(app, open_services)
+    verify.register(app, open_services)
     projections.register(app, open_services)
     app.command("normalize")(normalize.command(normalizer=normalize_response, parse_sse=parse_sse))
     setup.register_migrate(app, migrate_database, check_database)

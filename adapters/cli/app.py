@@ -11,7 +11,6 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
-import click
 import typer
 from rich.text import Text
 
@@ -57,13 +56,7 @@ def run(app: typer.Typer) -> int:
     """Run the application on the process's arguments and return its exit code."""
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Abort:
-        err().print("interrupted")
-        return 130
-    except click.ClickException as error:
-        error.show()
-        return ExitCode.USAGE
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         err().print("interrupted")
         return 130
     except BrokenPipeError:
@@ -72,6 +65,8 @@ def run(app: typer.Typer) -> int:
         return ExitCode.OK
     except (LedgerError, InvariantViolation) as error:
         return _failed(error)
+    except typer.TyperException as error:
+        return _misused(error)
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
@@ -79,6 +74,16 @@ def run(app: typer.Typer) -> int:
         _say("internal_error", f"{kind}: {error}", f"set {DEBUG_VARIABLE}=1 for the whole trace")
         return ExitCode.FAILED
     return int(code) if isinstance(code, int) else ExitCode.OK
+
+
+def _misused(error: typer.TyperException) -> int:
+    """Show what was wrong with the arguments, the way Typer words it."""
+    show = getattr(error, "show", None)
+    if callable(show):
+        show()
+    else:
+        _say("usage", str(error), "see --help")
+    return ExitCode.USAGE
 
 
 def _failed(error: LedgerError | InvariantViolation) -> int:

@@ -32,8 +32,10 @@ MAX_LABELS = 20
 MAX_RAW_BYTES = 65_536
 """Most bytes of an event's ``raw`` evidence, as JSON."""
 DIGEST_BYTES = 16
-OUTCOMES = ("ok", "error", "aborted")
-PAYERS = ("tenant", "platform")
+_OK = "ok"
+_TENANT = "tenant"
+OUTCOMES = (_OK, "error", "aborted")
+PAYERS = (_TENANT, "platform")
 _QUANTITY_SCALE = 10**QUANTITY_DECIMALS
 
 
@@ -71,7 +73,7 @@ class UsageEvent(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defau
     api_key: str = ""
     attempt: int = 1
     batch: bool = False
-    billable: str = "tenant"
+    billable: str = _TENANT
     byok: bool = False
     conversation: str = ""
     hold: str = ""
@@ -79,7 +81,7 @@ class UsageEvent(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defau
     labels: dict[str, str] = {}
     model: str = ""
     occurred_at: int | None = None
-    outcome: str = "ok"
+    outcome: str = _OK
     plugin: str = ""
     project: str = ""
     provider: str
@@ -172,6 +174,8 @@ def canonical_payload(event: UsageEvent) -> bytes:
     Raises:
         InvalidInput: ``invalid_raw`` if ``raw`` holds a number that JSON cannot say exactly.
     """
+    if event.outcome is not _OK or event.billable is not _TENANT:
+        event = _with_own_defaults(event)
     if not event.labels and event.raw is None:
         return _encode(event)
     try:
@@ -180,6 +184,19 @@ def canonical_payload(event: UsageEvent) -> bytes:
         raise InvalidInput(
             f"raw has no canonical form (RFC 8785): {error}", code="invalid_raw", pointer="/raw"
         ) from None
+
+
+def _with_own_defaults(event: UsageEvent) -> UsageEvent:
+    """Return the event with defaults that are the very objects which the encoder leaves out.
+
+    msgspec compares text with a default by identity, so an ``ok`` read from the wire is another
+    object and would be written.
+    """
+    return msgspec.structs.replace(
+        event,
+        outcome=_OK if event.outcome == _OK else event.outcome,
+        billable=_TENANT if event.billable == _TENANT else event.billable,
+    )
 
 
 def fingerprint_of(event: UsageEvent) -> bytes:
