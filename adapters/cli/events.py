@@ -71,8 +71,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         quantities: by meter; of a correction, the change.
         charge: unrounded; of a correction, the change.
         costs: unrounded, by currency; likewise.
-        flags: ``unpriced``, ``time_defaulted``, ``no_effect`` (a correction that changed nothing when it came), and on usage what became of it:
-            ``voided``, ``adjusted``, ``rerated``, ``contested``.
+        flags: ``unpriced``, ``time_defaulted``, ``no_effect`` (a correction that changed nothing
+            when it came), and on usage what became of it: ``voided``, ``adjusted``, ``rerated``,
+            ``contested``.
         corrections: refs of the entries that are about this usage.
     """
 
