@@ -68,10 +68,11 @@ def line(standings: Iterable[Standing]) -> list[Span]:
     """Return rows as a line; of two with one date the later proposed holds."""
     ordered = sorted(standings, key=lambda one: (one.row.effective_from, one.ref))
     starts = [one.row.effective_from for one in ordered]
+    ends = [*starts[1:], None]
     return [
-        Span(start, end, standing)
-        for start, end, standing in zip(starts, [*starts[1:], None], ordered, strict=True)
-        if start != end
+        Span(one.row.effective_from, end, one)
+        for one, end in zip(ordered, ends, strict=bool(ordered))
+        if one.row.effective_from != end
     ]
 
 
