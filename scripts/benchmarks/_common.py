@@ -58,9 +58,10 @@ class FixedPrices:
 
 
 def events(count: int, *, seed: int, tenants: int = TENANTS) -> list[bytes]:
-    """Return usage events as wire bytes: CloudEvents with four quantities, user and project.
+    """Return usage events as wire bytes: CloudEvents with four quantities and a user.
 
-    Ids have 26 characters, as a ULID has; a longer id takes as many bytes more.
+    Ids have 26 characters, as a ULID has. A longer id takes as many bytes more in the ledger,
+    any further attribute its length and two or three.
     """
     chance = random.Random(seed)  # noqa: S311 - seeded, so that runs can be repeated
     return [
@@ -84,7 +85,6 @@ def events(count: int, *, seed: int, tenants: int = TENANTS) -> list[bytes]:
                         "tokens.output.reasoning": chance.randrange(1, 500),
                     },
                     "user": f"user-{chance.randrange(5)}",
-                    "project": f"project-{chance.randrange(2)}",
                 },
             },
             separators=(",", ":"),

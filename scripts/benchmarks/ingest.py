@@ -1,6 +1,6 @@
 """Ingest: wire bytes to committed, rated, balanced events, beside a binary COPY of the same events.
 
-    scripts/bench ingest [--events 100000] [--runs 5]
+    scripts/bench ingest [--events 200000] [--runs 5]
 
 The engine gets CloudEvents of four quantities for 200 tenants in batches of 1,000, one thread
 reading and rating while the sequencer commits, three batches in flight. The baseline COPYs one
@@ -22,17 +22,18 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import psycopg
-from ledger.application.verify import replay
 
+from adapters.postgres.audit import open_audit
 from adapters.postgres.database import Database
 from ledger.application.engine import Ledger, PendingAnswers
 from ledger.application.intake import read_event
+from ledger.application.replay import replay
 from ledger.application.sequencer import Sequencer
 from scripts.benchmarks._common import FixedPrices, batches, database, events, say, server
 
 BATCH = 1_000
 IN_FLIGHT = 3
-ENTRY_BYTES = 90
+ENTRY_BYTES = 76
 """What one entry of these events takes in a commit, for the small-row baseline."""
 _COPY_TABLE = """
 CREATE TABLE copied (
@@ -110,7 +111,7 @@ def bytes_per_event(url: str, count: int) -> dict[str, float]:
 
 def replay_rate(url: str) -> float:
     """Return entries per second of folding the whole log from empty."""
-    with Database(url) as db, db.audit() as view:
+    with Database(url) as db, open_audit(db) as view:
         started = time.perf_counter()
         result = replay(view.commits())
         return result.entries / (time.perf_counter() - started)
@@ -119,7 +120,7 @@ def replay_rate(url: str) -> float:
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(prog="scripts/bench ingest")
-    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     copied, small, ingested, replayed = [], [], [], []
