@@ -31,6 +31,7 @@ from adapters.cli.services import OpenServices, Services
 from adapters.cli.setup import MigrationStatus
 from ledger.application.importing.responses import Detect
 from ledger.application.importing.run import ImportReport
+from ledger.domain.catalog import DEFAULT_BOOK
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.money import round_money
 from ledger.domain.responses import Normalizer
@@ -69,7 +70,7 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
         prices: the price book.
         files: the traffic and its corrections.
         report: what became of them.
-        unchanged: whether the balances were there before and are still the same.
+        unchanged: whether there were balances before, and all are still the same.
         statements: one a tenant.
         unpriced: calls without a price.
         example: tenant and id of a call worth explaining.
@@ -126,8 +127,8 @@ def _play(
     notes = err()
     server = parts.database.start(progress=lambda line: notes.print(Text(line, style="dim")))
     say("database", _server(server))
-    before = parts.migrate()
-    say("schema", f"{len(before.applied)} migrations applied")
+    applied = len(parts.migrate().applied)
+    say("schema", f"{applied} migration{'s' if applied != 1 else ''} applied")
     with open_services() as services:
         return _record(services, traffic, seed, server, parts, say)
 
@@ -136,11 +137,11 @@ def _record(
     services: Services, traffic: Traffic, seed: int, server: StartedDatabase, parts: Parts, say: Say
 ) -> Played:
     month = traffic.month
-    prices = run.stock_prices(services)
+    book = run.choose_book(services)
+    opened = run.open_tenants(services, book=book)
+    say("tenants", f"{'opened' if opened else 'found'} {', '.join(run.NAMES)}")
+    prices = run.stock_prices(services, book=book)
     say("prices", _prices(prices))
-    opened = run.open_tenants(services, book=prices.book)
-    known = "opened" if opened else "found"
-    say("tenants", f"{known} {', '.join(run.NAMES)}")
     sent, corrections = run.write_files(parts.folder(), traffic)
     say("traffic", f"{len(traffic.lines):,} provider responses in {sent}")
     before = run.balances(services, month)
@@ -162,7 +163,7 @@ def _record(
         prices=prices,
         files=(sent, corrections),
         report=report,
-        unchanged=before == after,
+        unchanged=bool(before) and before == after,
         statements=run.statements(services, month),
         unpriced=run.unpriced(services, month),
         example=traffic.example,
@@ -329,6 +330,7 @@ class _Screen:
     def _next(self, played: Played) -> None:
         tenant, id = played.example
         name = program()
+        book = "" if played.prices.book == DEFAULT_BOOK else f" --book {played.prices.book}"
         tries = [
             (f" {name} {arguments}", f"  # {what}")
             for arguments, what in (
@@ -336,7 +338,7 @@ class _Screen:
                 (f"usage -t {tenant} --by day,model", "grouped by anything"),
                 (f"balance -t {tenant} --json", "for programs"),
                 ("verify", "replays the log"),
-                ("prices at openai gpt-4o", "prices in force"),
+                (f"prices at openai gpt-4o{book}", "prices in force"),
             )
         ]
         column = max(len(command) for command, _ in tries)

@@ -59,31 +59,43 @@ class Unpriced(msgspec.Struct, frozen=True):
     model: str
 
 
-def stock_prices(services: Services) -> PricesReady:
-    """See to it that there are prices, and return which book the demonstration charges by.
+def choose_book(services: Services) -> str:
+    """Return the sell book of the demonstration's tenants.
 
-    In a database of its own that is the default book, with provider prices pulled and approved
-    and a mark-up of 20 %. Where others have tenants or prices, theirs stay as they are, and the
-    demonstration sells from a book of its own.
+    That is the default book of a database that nobody else uses. Where others have tenants or
+    prices it is a book of its own, so that their charges stay as they are.
+    """
+    tenants = services.reads.tenants()
+    for row in tenants:
+        if row.tenant in NAMES:
+            return row.book
+    markups = services.prices.markups(DEFAULT_BOOK)
+    unused = all(one.by == APPROVER for one in markups) if markups else not _stocked(services)
+    return DEFAULT_BOOK if unused and not tenants else DEMO_BOOK
+
+
+def stock_prices(services: Services, *, book: str) -> PricesReady:
+    """See to it that there are provider prices, and a mark-up on them in the sell book.
+
+    Prices that were approved before stay as they are, and nothing is pulled then.
+
+    Args:
+        services: the use cases.
+        book: as `choose_book` says.
     """
     books = services.prices
-    tenants = services.reads.tenants()
-    mine = [row for row in tenants if row.tenant in NAMES]
-    approved = PriceFilter(kind=PriceKind.COST, status=PriceStatus.APPROVED)
-    stocked = books.list(approved, limit=1).total > 0
-    if mine:
-        book = mine[0].book
-    else:
-        markups = books.markups(DEFAULT_BOOK)
-        unused = all(one.by == APPROVER for one in markups) if markups else not stocked
-        book = DEFAULT_BOOK if unused and not tenants else DEMO_BOOK
     markup = None
-    if not mine and not books.markups(book):
+    if not books.markups(book):
         # Before the pull, so that every sell row is published once, with the mark-up.
         books.markup(MARKUP_PERCENT, book=book, effective_from=EPOCH, by=APPROVER)
         markup = MARKUP_PERCENT
-    pulled = 0 if stocked else books.pull(approve=True, by=APPROVER).approved
+    pulled = 0 if _stocked(services) else books.pull(approve=True, by=APPROVER).approved
     return PricesReady(book=book, approved=pulled, markup=markup)
+
+
+def _stocked(services: Services) -> bool:
+    approved = PriceFilter(kind=PriceKind.COST, status=PriceStatus.APPROVED)
+    return services.prices.list(approved, limit=1).total > 0
 
 
 def demo_tenants(services: Services) -> set[str]:

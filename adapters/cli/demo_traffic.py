@@ -239,9 +239,13 @@ def generate(*, rng: Random, month: str, calls: int = CALLS) -> Traffic:
 def _days(month: str) -> list[date]:
     try:
         first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC).date()
+        if not 2000 < first.year < 2099:
+            # At the edges of what the ledger records, some time zone would fall outside.
+            raise ValueError(month)
     except ValueError:
         raise InvalidInput(
-            f"{month!r} is not a month; give one as YYYY-MM", code="invalid_period"
+            f"{month!r} is not a month; give one from 2001 to 2098 as YYYY-MM",
+            code="invalid_period",
         ) from None
     days = [first + timedelta(days=number) for number in range(31)]
     return [day for day in days if day.month == first.month]

@@ -253,8 +253,9 @@ def test_any_month_can_be_played(month: str) -> None:
     assert all(stamp in line for line in lines)
 
 
-def test_what_is_no_month_is_refused() -> None:
+@pytest.mark.parametrize("month", ["2026-13", "October", "2000-12", "2099-01"])
+def test_what_is_no_month_is_refused(month: str) -> None:
     """The error says what would be right."""
     with pytest.raises(InvalidInput, match="YYYY-MM") as caught:
-        generate(rng=Random(1), month="2026-13")
+        generate(rng=Random(1), month=month)
     assert caught.value.code == "invalid_period"
