@@ -232,7 +232,6 @@ def _totals(statement: Statement) -> dict[str, Any]:
         "events": statement.events,
         "voided": statement.voided,
         "unpriced": statement.unpriced,
-        "conflicts": statement.conflicts,
         "charge": statement.charge,
         "charge_rounded": format(statement.rounded, "f"),
         "costs": dict(statement.costs),
@@ -284,10 +283,10 @@ class _Screen:
             count = report.total(name)
             self.line((f" {count:>9,} {name:<9} ", style if count else "dim"), (what, "dim"))
         for finding in report.findings:
-            if finding.status == "rejected":
-                where = f" at {finding.pointer}" if finding.pointer else ""
-                said = f" {'':>9} line {finding.line:,}: {finding.code}{where}"
-                self.line((clip(said, self._width, unicode=self._unicode), "red"))
+            where = f" at {finding.pointer}" if finding.pointer else ""
+            said = f" {'':>9} line {finding.line:,}: {finding.code}{where}"
+            style = "red" if finding.status == "rejected" else "yellow"
+            self.line((clip(said, self._width, unicode=self._unicode), style))
         if played.unchanged:
             duplicates = report.total("duplicate")
             self.line()

@@ -220,7 +220,6 @@ def _statement(services: Services, tenant: str, month: str) -> Statement:
         events=balance.events,
         voided=balance.voided,
         unpriced=balance.unpriced,
-        conflicts=row.conflicts,
         charge=balance.decimal_charge(),
         costs=balance.decimal_costs(),
         quantities={

@@ -40,7 +40,6 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
         events: usage events recorded.
         voided: of those, taken back.
         unpriced: of those, standing without a price; in no amount.
-        conflicts: posts under a known id with other content, kept as evidence, never charged.
         charge: what the tenant is charged, unrounded.
         costs: what providers charge, unrounded, by currency.
         quantities: meter to quantity and charge.
@@ -55,7 +54,6 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     voided: int
     unpriced: int
-    conflicts: int
     charge: Decimal
     costs: Mapping[str, Decimal]
     quantities: Mapping[str, tuple[Decimal, Decimal]]
@@ -144,7 +142,6 @@ def _summary(statement: Statement) -> list[Text]:
     counts = [f"{statement.events:,} events"]
     for count, what in (
         (statement.voided, "taken back"),
-        (statement.conflicts, "conflict kept" if statement.conflicts == 1 else "conflicts kept"),
         (statement.unpriced, "without a price"),
     ):
         if count:

@@ -139,7 +139,7 @@ COMPANIES = (
         share=34,
         hours=_PORT,
         weekdays=(100, 100, 95, 100, 105, 70, 55),
-        users=("hugo", "ines", "joana", "kai", "luis"),
+        users=("hugo", "irene", "joana", "kai", "luis"),
         works=(
             Work(24, "google", responses.gemini, "gemini-2.5-flash", 5200, "manifests"),
             Work(12, "google", responses.gemini_stream, "gemini-2.5-pro", 4200, "customs"),

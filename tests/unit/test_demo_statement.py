@@ -30,7 +30,6 @@ def statement(**changes: Any) -> Statement:
         "events": 1_234_567,
         "voided": 1,
         "unpriced": 2,
-        "conflicts": 1,
         "charge": Decimal("12.005"),
         "costs": {"USD": Decimal("10.004166666666")},
         "quantities": {meter: (Decimal("98765432.5"), Decimal("1.5")) for meter in METERS},
@@ -65,9 +64,7 @@ def test_amounts_are_shown_rounded_and_exact() -> None:
     assert lines[2].split() == ["provider", "cost", "USD", "10.00", "exactly", "10.004166666666"]
     assert lines[3].split()[:5] == ["margin", "USD", "2.00", "exactly", "2.000833333334"]
     assert "16.7 % of the charge" in lines[3]
-    assert lines[4].strip() == (
-        "1,234,567 events, 1 taken back, 1 conflict kept, 2 without a price"
-    )
+    assert lines[4].strip() == ("1,234,567 events, 1 taken back, 2 without a price")
 
 
 def test_a_cost_in_another_currency_is_shown_and_no_margin_is_made_of_it() -> None:
