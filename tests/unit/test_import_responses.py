@@ -301,6 +301,10 @@ def test_blank_lines_are_skipped_and_unreadable_ones_passed_on() -> None:
 
 
 def test_defaults_of_the_command_line_are_checked_at_once() -> None:
-    """A tenant's name that no event could have is refused before anything is read."""
-    with pytest.raises(InvalidInput):
+    """What would have every line rejected is refused before anything is read."""
+    with pytest.raises(InvalidInput) as caught:
         reader(tenant="a" * 300)
+    assert caught.value.code == "invalid_text"
+    with pytest.raises(InvalidInput) as caught:
+        reader("opneai")
+    assert caught.value.code == "unknown_provider"

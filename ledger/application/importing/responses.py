@@ -115,6 +115,9 @@ class ResponseReader:
         source: the producer, where an envelope does not say.
         normalizer: turns a response into calls.
         detect: tells a provider.
+
+    Raises:
+        InvalidInput: ``unknown_provider``, ``invalid_text``.
     """
 
     def __init__(
@@ -122,6 +125,8 @@ class ResponseReader:
     ) -> None:
         check_text(tenant, pointer="/tenant")
         check_text(source, pointer="/source")
+        if provider != AUTO:
+            _check_provider(provider, normalizer)
         self._provider = "" if provider == AUTO else provider
         self._tenant = tenant
         self._source = source
@@ -204,6 +209,15 @@ class ResponseReader:
                 code="unknown_provider",
             )
         return name
+
+
+def _check_provider(provider: str, normalizer: Normalizer) -> None:
+    """Refuse a name that would have every line rejected."""
+    try:
+        normalizer(provider=provider, response={})
+    except InvalidInput as error:
+        if error.code == "unknown_provider":
+            raise
 
 
 def _read_line(line: bytes) -> tuple[Envelope, str]:
