@@ -7,7 +7,7 @@ double (adapters/memory); one contract suite runs against both.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -17,7 +17,8 @@ from ledger.domain.catalog import Catalog
 from ledger.domain.commands import KeyRow
 from ledger.domain.entries import Commit
 from ledger.domain.errors import Unavailable
-from ledger.domain.ledger import Balance, CorrectionState, LedgerState, UnpricedUsage
+from ledger.domain.ledger import Balance, CorrectionState, LedgerState, Ref, UnpricedUsage
+from ledger.projections.usage_daily import RowKey
 
 TenantKey = tuple[int, bytes]
 """A tenant's number and a key digest."""
@@ -173,41 +174,115 @@ class TenantRow(msgspec.Struct, frozen=True):
     conflicts: int
 
 
+class AuditRows(msgspec.Struct):
+    """What the state rows say of one tenant, beside its `TenantRow`.
+
+    Attributes:
+        shapes: bodies by number.
+        balances: one a period.
+        corrections: by the digest of the corrected event's key.
+        accumulators: running quantities x 10^6, by accumulator key.
+        unpriced: by the digest of the event's key.
+        conflicts: places of the conflicting payloads kept.
+        keys: how many keys are taken.
+        unreadable: which rows hold no number where one belongs, and what they hold.
+    """
+
+    shapes: dict[int, bytes] = {}
+    balances: list[Balance] = []
+    corrections: dict[bytes, CorrectionState] = {}
+    accumulators: dict[str, int] = {}
+    unpriced: dict[bytes, UnpricedUsage] = {}
+    conflicts: set[Ref] = set()
+    keys: int = 0
+    unreadable: list[tuple[str, str]] = []
+
+
+class AskedKeys:
+    """Keys as the log has them, column by column; equally long.
+
+    Attributes:
+        tenants: numbers of the tenants.
+        keys: digests.
+        versions: commits of the entries that take them.
+        indexes: places of the entries there.
+        fingerprints: of the payloads; empty to leave them out.
+    """
+
+    __slots__ = ("fingerprints", "indexes", "keys", "tenants", "versions")
+
+    def __init__(self) -> None:
+        self.tenants: list[int] = []
+        self.keys: list[bytes] = []
+        self.versions: list[int] = []
+        self.indexes: list[int] = []
+        self.fingerprints: list[bytes] = []
+
+
+class RollupRow(msgspec.Struct, gc=False, frozen=True):
+    """A daily rollup row.
+
+    Attributes:
+        key: what it sums.
+        numbers: quantity x 10^6, charge and cost x 10^18, unpriced quantity x 10^6; None for a
+            number with more decimals than that.
+    """
+
+    key: RowKey
+    numbers: tuple[int | None, ...]
+
+
 class AuditView(Protocol):
     """A consistent snapshot of log and state rows, for `verify`; writes go on meanwhile."""
 
-    def commits(self) -> Iterator[Sequence[StoredCommit]]:
-        """Yield all ledger commits in log order, some thousand at a time."""
+    def head(self) -> int:
+        """Return the log's last notification id; 0 while it is empty."""
         ...
 
-    def tenants(self) -> Iterable[TenantRow]:
-        """Return all tenants."""
+    def commits(self, *, tenant_id: int | None = None) -> Iterator[Sequence[StoredCommit]]:
+        """Yield ledger commits in pieces of some thousand, or some megabytes.
+
+        Args:
+            tenant_id: only this tenant's, in order of commit numbers; None for all, in log order.
+        """
         ...
 
-    def shapes(self, tenant_id: int) -> Sequence[bytes]:
-        """Return a tenant's shape bodies in order of their numbers."""
+    def strangers(self) -> Sequence[str]:
+        """Return what `commits` met in the log that is half a commit: by stream or by topic."""
         ...
 
-    def balances(self, tenant_id: int) -> Sequence[Balance]:
-        """Return a tenant's balances."""
+    def tenants(self) -> Sequence[TenantRow]:
+        """Return all tenants, by number."""
         ...
 
-    def corrections(self, tenant_id: int) -> Mapping[bytes, CorrectionState]:
-        """Return a tenant's corrected events."""
+    def tenant_numbers(self) -> set[int]:
+        """Return the numbers of all tenants that any state row names."""
         ...
 
-    def accumulators(self, tenant_id: int) -> Mapping[str, int]:
-        """Return a tenant's running quantities."""
+    def rows(self, tenants: Collection[int]) -> Mapping[int, AuditRows]:
+        """Return what the state rows say of tenants; one for each that was asked for."""
         ...
 
-    def unpriced(self, tenant_id: int) -> Mapping[bytes, UnpricedUsage]:
-        """Return a tenant's unpriced events."""
+    def wrong_keys(self, asked: AskedKeys) -> Sequence[tuple[int, KeyRow | None]]:
+        """Return which of the keys have no row, or one that says something else.
+
+        Returns:
+            The place among those asked and the row that is there, if there is one.
+        """
         ...
 
-    def key_count(self, tenant_id: int) -> int:
-        """Return how many keys a tenant has taken."""
+    def key_rows(self, tenant_id: int) -> Iterator[Sequence[tuple[bytes, KeyRow]]]:
+        """Yield all keys of a tenant, by commit, in pieces."""
         ...
 
-    def keys(self, keys: Collection[TenantKey]) -> dict[TenantKey, KeyRow]:
-        """Return those keys that are taken."""
+    def commits_at(self, tenant_id: int, versions: Collection[int]) -> Mapping[int, bytes]:
+        """Return stored forms of a tenant's commits, by number, of those that exist."""
+        ...
+
+    def rollup_position(self) -> int:
+        """Return the notification id up to which the daily rollups count."""
+        ...
+
+    def rollups(self, *, tenant_id: int | None = None) -> Iterator[Sequence[RollupRow]]:
+        """Yield the daily rollups, of one tenant or of all, in pieces."""
         ...

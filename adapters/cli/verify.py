@@ -1,0 +1,115 @@
+"""``tallybook verify``: fold the log again and compare it with every row."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.text import Text
+
+from adapters.cli.output import ExitCode, JsonOption, err, number, out, print_json
+from adapters.cli.services import OpenServices
+from ledger.application.replay import Difference
+from ledger.application.verify import Progress, VerifyReport, verify
+
+PROGRESS_EVERY_S = 5.0
+"""Seconds between two lines of progress where they cannot overwrite each other."""
+
+
+def register(app: typer.Typer, open_services: OpenServices) -> None:
+    """Add ``verify``."""
+
+    @app.command("verify")
+    def command(
+        *,
+        tenant: Annotated[
+            str | None, typer.Option("--tenant", "-t", help="Only this tenant's ledger.")
+        ] = None,
+        deep: Annotated[
+            bool,
+            typer.Option("--deep", help="Compute fingerprints and amounts again too; slower."),
+        ] = False,
+        json: JsonOption = False,
+    ) -> None:
+        """Fold the whole log again and compare it with every row; exits 5 if they differ."""
+        with open_services() as services, services.audit() as view:
+            report = verify(view=view, tenant=tenant, deep=deep, progress=_progress())
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
+        if json:
+            print_json(_document(report))
+        else:
+            _show(report)
+        if not report.clean:
+            raise typer.Exit(ExitCode.INTEGRITY)
+
+
+def _progress() -> Callable[[Progress], None]:
+    """Return what tells progress: one line that changes, or a line now and then."""
+    terminal = sys.stderr.isatty()
+    next_s = 0.2 if terminal else PROGRESS_EVERY_S
+
+    def tell(progress: Progress) -> None:
+        nonlocal next_s
+        if progress.seconds < next_s:
+            return
+        next_s = progress.seconds + (0.2 if terminal else PROGRESS_EVERY_S)
+        rate = round(progress.entries / progress.seconds)
+        line = (
+            f"read up to {progress.position:,} of {progress.head:,}:"
+            f" {progress.entries:,} entries, {rate:,}/s"
+        )
+        sys.stderr.write(f"\r\x1b[K{line}" if terminal else f"{line}\n")
+        sys.stderr.flush()
+
+    return tell
+
+
+def _document(report: VerifyReport) -> dict[str, object]:
+    return {
+        "clean": report.clean,
+        "tenants": report.tenants,
+        "commits": report.commits,
+        "entries": report.entries,
+        "seconds": report.seconds,
+        "entries_per_s": report.entries_per_s,
+        "head": report.head,
+        "rollup_position": report.rollup_position,
+        "deep": report.deep,
+        "difference_count": report.total,
+        "differences": [msgspec.structs.asdict(one) for one in report.differences],
+    }
+
+
+def _show(report: VerifyReport) -> None:
+    console = out()
+    console.print(
+        f"{number(report.tenants)} tenants, {number(report.commits)} commits,"
+        f" {number(report.entries)} entries in {report.seconds:.1f} s"
+        f" ({number(report.entries_per_s)} entries/s)"
+    )
+    behind = report.head - report.rollup_position
+    if behind > 0:
+        err().print(
+            f"rollups counted up to log position {report.rollup_position:,},"
+            f" {behind:,} behind: compared up to there"
+        )
+    if report.clean:
+        console.print("clean: the rows say what the log says")
+        return
+    for one in report.differences:
+        console.print(_lines(one))
+    shown = len(report.differences)
+    more = f", the first {shown} of them shown" if report.total > shown else ""
+    console.print(f"{number(report.total)} differences{more}")
+    err().print("docs/runbooks/integrity-alert.md says what to do")
+
+
+def _lines(one: Difference) -> Text:
+    # Names come from outside: as Text, brackets in them are no markup.
+    line = Text(f"{one.tenant or '-'}  [{one.code}] {one.what}\n")
+    line.append(f"    expected  {one.expected}\n    found     {one.found}")
+    return line
