@@ -180,9 +180,9 @@ def canonical_payload(event: UsageEvent) -> bytes:
         return _encode(event)
     try:
         return rfc8785.dumps(msgspec.json.decode(_encode(event)))
-    except rfc8785.CanonicalizationError as error:
+    except (rfc8785.CanonicalizationError, msgspec.MsgspecError, ValueError) as error:
         raise InvalidInput(
-            f"raw has no canonical form (RFC 8785): {error}", code="invalid_raw", pointer="/raw"
+            f"raw has no canonical form (RFC 8785): {error}", code="invalid_raw", pointer="/data/raw"
         ) from None
 
 
