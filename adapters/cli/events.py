@@ -18,7 +18,7 @@ import typer
 
 from adapters.cli.output import JsonOption, TenantOption, err, number, out, print_json, table
 from adapters.cli.services import OpenServices
-from adapters.cli.usage import amount
+from adapters.cli.usage import amount, folded, note_rounding
 from ledger.application.ports import TenantRow
 from ledger.application.reads import Reads
 from ledger.domain.entries import (
@@ -376,7 +376,8 @@ def _show(tenant: TenantRow, lines: Sequence[Line]) -> None:
     rows = [_cells(line, tenant.timezone) for line in lines]
     # A blank line sets entries of several lines apart.
     spaced = [(f"{first}\n", *rest) for first, *rest in rows[:-1]] + [tuple(rows[-1])]
-    out().print(table(columns, spaced))
+    out().print(folded(table(columns, spaced)))
+    note_rounding(line.charge for line in lines)
 
 
 def _local(at: str, timezone: str) -> str:

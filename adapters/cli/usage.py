@@ -5,12 +5,13 @@ The rollups are brought up to date first, so the numbers are never silently old.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from adapters.cli.output import JsonOption, TenantOption, err, number, out, print_json, table
 from adapters.cli.services import OpenServices
@@ -113,23 +114,55 @@ def _document(
 
 def _show(tenant: TenantRow, groups: Sequence[str], rows: Sequence[UsageRow]) -> None:
     unpriced = any(row.unpriced for row in rows)
-    columns = [*((name, False) for name in groups), ("quantity", True)]
+    currencies = {name for row in rows for name in row.costs}
+    # Three columns of names and the numbers do not fit a terminal side by side.
+    joined = len(groups) >= 3
+    columns = [(", ".join(groups), False)] if joined else [(name, False) for name in groups]
+    columns.append(("quantity", True))
     if unpriced:
         columns.append(("unpriced", True))
-    columns += [(f"charge {tenant.currency}", True), ("provider cost", True)]
+    cost = f"cost {currencies.copy().pop()}" if len(currencies) == 1 else "provider cost"
+    columns += [(f"charge {tenant.currency}", True), (cost, True)]
 
     def cells(row: UsageRow) -> list[str]:
-        shown = [*(value or "-" for value in row.group), number(row.quantity)]
+        names = [value or "-" for value in row.group]
+        shown = [", ".join(names)] if joined else names
+        shown.append(number(row.quantity))
         if unpriced:
             shown.append(number(row.unpriced))
-        return [*shown, amount(row.charge), costs_of(row)]
+        costs = costs_of(row, named=len(currencies) != 1)
+        # An unknown price is not zero.
+        known = not row.unpriced or row.unpriced != row.quantity
+        return [*shown, amount(row.charge) if known else "unpriced", costs]
 
-    out().print(table(columns, map(cells, rows)))
+    out().print(folded(table(columns, map(cells, rows)), whole=("day",)))
+    note_rounding([row.charge for row in rows] + [c for row in rows for c in row.costs.values()])
 
 
-def costs_of(row: UsageRow) -> str:
+def folded(shown: Table, *, whole: Sequence[str] = ()) -> Table:
+    """Return a table whose long ids continue on the next line instead of being cut.
+
+    Args:
+        shown: the table.
+        whole: headings of columns that stay on one line.
+    """
+    for column in shown.columns:
+        column.overflow = "fold"
+        if column.header in whole:
+            column.no_wrap = True
+    return shown
+
+
+def note_rounding(amounts: Iterable[Decimal]) -> None:
+    """Tell what ``~`` means, where it was printed."""
+    if any(amount(value).startswith("~") for value in amounts):
+        err().print(f"~ is rounded to {_SHOWN_DECIMALS} decimals; --json has every digit")
+
+
+def costs_of(row: UsageRow, *, named: bool) -> str:
     """Return a group's provider costs for people, a line for each currency."""
-    return "\n".join(f"{amount(cost)} {name}" for name, cost in row.costs.items()) or "-"
+    costs = row.costs.items()
+    return "\n".join(amount(cost) + (f" {name}" if named else "") for name, cost in costs) or "-"
 
 
 def amount(value: Decimal) -> str:

@@ -34,7 +34,7 @@ RULES = {
 }
 
 
-def catalog(*models: str, factor: int = 1) -> Catalog:
+def catalog(*models: str, factor: int | Decimal = 1) -> Catalog:
     """Return prices of models; those of ``request`` cost EUR, the others USD."""
     rows = []
     for model in models:
