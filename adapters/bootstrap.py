@@ -211,10 +211,13 @@ def _demo_folder() -> Path:
 
 
 def tune_process() -> None:
-    """Let the cycle collector pass over what a batch allocates: commands and entries are values.
+    """Tune the interpreter for a program that reads and commits at the same time.
 
-    For programs of ours only; a library leaves its host's collector alone.
+    Commands and entries are values without cycles, so the collector may come seldom; and the
+    sequencer's thread, back from the database, should not wait 5 ms for a reader that computes.
+    For programs of ours only; a library leaves its host's interpreter alone.
     """
+    sys.setswitchinterval(0.001)
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)

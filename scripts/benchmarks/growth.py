@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from adapters.bootstrap import tune_process
 from adapters.postgres.database import Database
 from ledger.application.engine import Ledger, PendingAnswers
 from ledger.application.intake import read_event
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=5_000_000)
     parser.add_argument("--sample", type=int, default=100_000)
     options = parser.parse_args()
+    tune_process()
     steps = max(2 * SAMPLES + 1, options.entries // options.sample)
     rates: list[float] = []
     memory: list[float] = []

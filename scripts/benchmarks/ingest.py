@@ -23,6 +23,7 @@ from uuid import UUID
 
 import psycopg
 
+from adapters.bootstrap import tune_process
 from adapters.postgres.audit import open_audit
 from adapters.postgres.database import Database
 from ledger.application.engine import Ledger, PendingAnswers
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
+    tune_process()
     copied, small, ingested, replayed = [], [], [], []
     sizes: dict[str, float] = {}
     with server() as url:
