@@ -20,12 +20,10 @@ from ledger.domain.prices import EXACT_QUANTITY
 
 COLUMNS = (
     ("version", False),
-    ("status", False),
-    ("provider/model", False),
-    ("meter", False),
+    ("price of", False),
     ("rate", False),
     ("from", False),
-    ("source", False),
+    ("status", False),
     ("note", False),
 )
 
@@ -33,11 +31,11 @@ COLUMNS = (
 def cells(record: PriceRecord, mark: str = "") -> tuple[str, ...]:
     """Return a row's cells of a table; ``mark`` goes before its version."""
     row, key = record.row, record.row.key
-    model = [f"{key.provider}/{key.model}"]
-    model += [f"tier {key.tier}"] if key.tier else []
-    model += [f"region {key.region}"] if key.region else []
-    model += ["batch"] if key.batch else []
-    model += [f"over {key.context_over:,}"] if key.context_over else []
+    what = [f"{key.provider}/{key.model} {key.meter}"]
+    what += [f"tier {key.tier}"] if key.tier else []
+    what += [f"region {key.region}"] if key.region else []
+    what += ["batch"] if key.batch else []
+    what += [f"over {key.context_over:,} input tokens"] if key.context_over else []
     rule = row.quantity_rule
     notes = [record.note] if record.note else []
     if rule != EXACT_QUANTITY:
@@ -47,12 +45,10 @@ def cells(record: PriceRecord, mark: str = "") -> tuple[str, ...]:
         )
     return (
         f"{mark}{record.version}",
-        record.status,
-        ", ".join(model),
-        key.meter,
+        ", ".join(what),
         shown_rate(row),
         "always" if row.effective_from == EPOCH else shown_time(row.effective_from),
-        record.source,
+        f"{record.status}, {record.source}",
         "; ".join(notes),
     )
 
@@ -102,7 +98,8 @@ def show_change(result: ChangeResult, done: str, *, json: bool) -> None:
         return
     for record in result.records:
         shown = cells(record)
-        say(f"{done}: {shown[0]}  {shown[2]} {shown[3]}  {shown[4]}, from {shown[5]}")
+        since = "the beginning" if shown[3] == "always" else shown[3]
+        say(f"{done}: {shown[0]}  {shown[1]}  {shown[2]}, from {since}")
     if result.dropped:
         say(f"dropped: {', '.join(result.dropped)}")
     if result.published:

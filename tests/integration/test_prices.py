@@ -308,6 +308,10 @@ def test_a_new_sell_book_sells_everything_from_the_beginning(tallybook: Tallyboo
         (EPOCH, Decimal(3)),
         (EPOCH, Decimal(6)),
     ]
+    prices.pull(
+        [listed(row("2"), row("4", model="m2"), row("8", model="m3"))], approve=True, by="a"
+    )
+    assert [one.row.rate for one in prices.list(only).records] == [3, 6, 12]
     tallybook.tenants.open("t1", book="plan-b")
     tallybook.ledger.record([usage("a", {"tokens.input": 1_000_000})])
     assert tallybook.reads.balances("t1")[0].decimal_charge() == Decimal(3)

@@ -271,3 +271,26 @@ def test_the_last_mark_up_set_for_a_date_counts():
     said = markups(("20", Y25), ("30", Y24), ("25", Y25))
 
     assert [percent_at(said, at) for at in (EPOCH, Y24, Y25, Y26)] == [0, 30, 25, 25]
+
+
+def test_a_mark_up_from_before_the_first_cost_begins_with_it():
+    """There is no sell row before there is a cost."""
+    cost, sell = costs(row("2", Y24), approved=[0]), sells()
+    publish(cost, sell, markups(("20", EPOCH)), keys=[KEY], by="ann", at=NOW)
+
+    assert prices(sell) == {Y24: Decimal("2.4")}
+
+
+def test_a_row_from_before_another_sources_is_news():
+    """It prices a time that the other source does not."""
+    found = news(costs(row("2", Y26)), [row("2", Y25, "litellm")], source="litellm", complete=False)
+
+    assert [one.effective_from for one in found.rows] == [Y25]
+
+
+def test_a_row_that_gave_way_to_another_source_is_not_proposed_again():
+    """Approving one source's row in place of another's is a decision against that one."""
+    book = costs(row("2"), row("3", source=MANUAL), approved=[0, 1])
+    found = news(book, [row("2")], source="genai-prices", complete=True)
+
+    assert (found.rows, found.decided) == ((), 1)
