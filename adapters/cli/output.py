@@ -80,7 +80,13 @@ def table(
     """Return a table; ``columns`` are headings and whether the column is of numbers."""
     made = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
     for heading, number in columns:
-        made.add_column(heading, justify="right" if number else "left", no_wrap=number)
+        # Folded, not cut: what stands in a cell is often an id that somebody wants to copy.
+        made.add_column(
+            heading,
+            justify="right" if number else "left",
+            no_wrap=number,
+            overflow="ellipsis" if number else "fold",
+        )
     for row in rows:
         # Cells hold ids from outside: as Text, brackets in them are no markup.
         made.add_row(*(Text(cell) for cell in row))

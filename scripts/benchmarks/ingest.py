@@ -3,7 +3,7 @@
     scripts/bench ingest [--events 200000] [--runs 5]
 
 The engine gets CloudEvents of four quantities for 200 tenants in batches of 1,000, one thread
-reading and rating while the sequencer commits, three batches in flight. The baseline COPYs one
+reading and rating while the sequencer commits, three batches in flight. The baseline copies one
 row an event, 1,000 rows a transaction, into a table with primary key (tenant_id, key, version)
 and an index on seq; its ``state`` holds the event's wire bytes, its columns are made beforehand.
 ``ratio_small_rows`` compares with a COPY whose ``state`` has as many bytes as the engine's own
