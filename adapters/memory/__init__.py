@@ -1,0 +1,6 @@
+"""The ledger in memory: for gateways' own unit tests, and for the tests of the core."""
+
+from adapters.memory.prices import MemoryPrices
+from adapters.memory.store import MemoryStore
+
+__all__ = ["MemoryPrices", "MemoryStore"]

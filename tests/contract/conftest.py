@@ -1,0 +1,30 @@
+"""The worlds of the contract suite; after every test the log must fold to the state rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fakes.folding import assert_replay_is_state
+from fakes.worlds import House, MemoryWorld, PostgresWorld, World
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Give an empty database of each kind; replay = state is checked at the end."""
+    made: World
+    if request.param == "memory":
+        made = MemoryWorld()
+    else:
+        made = PostgresWorld(request.getfixturevalue("database_url"))
+    yield made
+    assert_replay_is_state(made.commits(), made.rows())
+    made.close()
+
+
+@pytest.fixture
+def house(world: World) -> Iterator[House]:
+    """Give ledgers over that database, closed before it is."""
+    made = House(world)
+    yield made
+    made.close_ledgers()
