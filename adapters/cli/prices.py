@@ -61,8 +61,11 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
     app.add_typer(prices, name="prices")
     _register_proposals(prices, open_services)
     _register_decisions(prices, open_services)
+    _register_markup(prices, open_services)
     _register_manual(prices, open_services)
     _register_questions(prices, open_services)
+    _register_diff(prices, open_services)
+    _register_at(prices, open_services)
     _register_rating(prices, open_services)
 
 
@@ -140,6 +143,8 @@ def _register_decisions(prices: typer.Typer, open_services: OpenServices) -> Non
             result = services.prices.retire(versions, by=by or _user())
         show_change(result, "retired", json=json)
 
+
+def _register_markup(prices: typer.Typer, open_services: OpenServices) -> None:
     @prices.command()
     def markup(
         percent: Annotated[
@@ -259,6 +264,8 @@ def _register_questions(prices: typer.Typer, open_services: OpenServices) -> Non
         show_records(page.records)
         say_more(len(page.records), page.total)
 
+
+def _register_diff(prices: typer.Typer, open_services: OpenServices) -> None:
     @prices.command()
     def diff(
         provider: ProviderOption = None,
@@ -282,6 +289,8 @@ def _register_questions(prices: typer.Typer, open_services: OpenServices) -> Non
         say_more(min(limit, len(found)), len(found))
         remark("approve one with `tallybook prices approve VERSION`; that drops the other proposal")
 
+
+def _register_at(prices: typer.Typer, open_services: OpenServices) -> None:
     @prices.command()
     def at(
         *,
