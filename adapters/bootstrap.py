@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -110,10 +111,10 @@ def _genai_prices() -> PriceList:
     return genai.load()
 
 
-def _litellm_file(*, path: Path, effective_from: object) -> PriceList:
+def _litellm_file(*, path: Path, effective_from: datetime) -> PriceList:
     from adapters.price_sources import litellm  # noqa: PLC0415 - as above
 
-    return litellm.load(path=path, effective_from=effective_from)  # type: ignore[arg-type]
+    return litellm.load(path=path, effective_from=effective_from)
 
 
 def migrate_database(*, progress: Progress | None = None) -> MigrationStatus:

@@ -116,7 +116,7 @@ def register_tenants(app: typer.Typer, open_services: OpenServices) -> None:
             )
             return
         if not rows:
-            err().print("no tenants yet: usage opens a ledger, and so does `tallybook tenants open`")
+            err().print("no tenants yet: usage opens ledgers, and so does `tallybook tenants open`")
             return
         columns = [
             ("tenant", False),

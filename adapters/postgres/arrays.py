@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from struct import pack
 from typing import ClassVar
 
-from psycopg import Connection
+from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
@@ -119,8 +119,8 @@ class _PackedDumper(Dumper):
         return obj.data
 
 
-def register(connection: Connection[object]) -> None:
-    """Teach a connection to send packed arrays."""
+def register(context: AdaptContext) -> None:
+    """Teach a connection, or a cursor made before that, to send packed arrays."""
     for cls in (UuidArray, Int8Array, Int4Array, Int2Array, ByteaArray, TextArray):
         dumper = type(f"{cls.__name__}Dumper", (_PackedDumper,), {"oid": cls.oid})
-        connection.adapters.register_dumper(cls, dumper)
+        context.adapters.register_dumper(cls, dumper)

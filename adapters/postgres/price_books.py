@@ -25,7 +25,7 @@ from eventsourcing.persistence import (
     Transcoder,
 )
 from eventsourcing.utils import get_topic, resolve_topic
-from psycopg import Connection, Cursor
+from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from adapters.postgres import queries
@@ -100,9 +100,7 @@ class PriceRecorder(LedgerRecorder):
         now = curs.fetchall()[0]["head"]
         if now != head:
             raise IntegrityError(f"price books are at position {now}, no longer at {head}")
-        # A cursor has the adapters that its connection had when it was made; the connection is
-        # the library's own, so the arrays are taught to the cursor.
-        register(cast("Connection[object]", curs))
+        register(curs)
         self.append(curs, stored_events)
 
 

@@ -53,7 +53,7 @@ class LedgerRecorder(PostgresApplicationRecorder):
         """Insert stored events in a transaction that holds the writer lock; ids are returned rows.
 
         Args:
-            cursor: of a connection on which `arrays.register` was called.
+            cursor: one on which, or on whose connection before it, `arrays.register` was called.
             stored_events: in order.
         """
         self._notify_channel(cursor)
@@ -70,7 +70,7 @@ class LedgerRecorder(PostgresApplicationRecorder):
     def _insert_stored_events(
         self, curs: Cursor[Any], stored_events: Sequence[StoredEvent], **_: Any
     ) -> None:
-        register(curs.connection)
+        register(curs)
         self._lock_table(curs)
         self.append(curs, stored_events)
 

@@ -8,6 +8,8 @@ from ledger.domain.commands import OpenLedger, Outcome
 from ledger.domain.errors import InvalidInput
 from ledger.domain.money import minor_units
 from ledger.domain.periods import zone
+from ledger.domain.price_book import check_book
+from ledger.domain.prices import PriceKind
 from ledger.domain.usage import check_text
 
 
@@ -41,10 +43,11 @@ class Tenants:
             ``accepted``, ``duplicate`` (open with the same settings) or ``conflict``.
 
         Raises:
-            InvalidInput: ``invalid_text``, ``unknown_currency``, ``unknown_timezone``.
+            InvalidInput: ``invalid_text``, ``invalid_book``, ``unknown_currency``,
+                ``unknown_timezone``.
         """
         check_text(name, pointer="/tenant", required=True)
-        check_text(book, pointer="/book", required=True)
+        check_book(PriceKind.SELL, book)
         minor_units(currency)
         if not timezone:
             raise InvalidInput("a time zone is an IANA name such as UTC", code="unknown_timezone")

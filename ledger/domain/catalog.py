@@ -207,19 +207,28 @@ class Catalog:
 
     def _load(self, provider: str, model: str, book: str) -> _Prices:
         name = self._names.resolve(provider, model)
-        sell = next(
-            (
-                rows
-                for place in ((provider, name), (provider, ANY), (ANY, ANY))
-                if (rows := self._sell.get((book, *place)))
-            ),
-            [],
-        )
+        # Platform fees have a chain of their own: a model's own sell rows do not hide them.
+        sell = [
+            *self._nearest(book, provider, name, fees=False),
+            *self._nearest(book, provider, name, fees=True),
+        ]
         prices = _Prices(self._cost.get((provider, name), []), sell)
         if len(self._models) >= _MEMO_LIMIT:
             self._models.clear()
         self._models[provider, model, book] = prices
         return prices
+
+    def _nearest(self, book: str, provider: str, model: str, *, fees: bool) -> list[PricedRow]:
+        """Return a model's sell rows, or else its provider's, or else those for any."""
+        for place in ((provider, model), (provider, ANY), (ANY, ANY)):
+            rows = [
+                priced
+                for priced in self._sell.get((book, *place), ())
+                if (priced.row.key.tier == BYOK_TIER) is fees
+            ]
+            if rows:
+                return rows
+        return []
 
     def find(self, key: PriceKey, *, kind: PriceKind, book: str, at: int) -> PricedRow | None:
         """Return the row that prices ``key`` at an instant, by the look-up rules above."""

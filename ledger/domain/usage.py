@@ -182,7 +182,9 @@ def canonical_payload(event: UsageEvent) -> bytes:
         return rfc8785.dumps(msgspec.json.decode(_encode(event)))
     except (rfc8785.CanonicalizationError, msgspec.MsgspecError, ValueError) as error:
         raise InvalidInput(
-            f"raw has no canonical form (RFC 8785): {error}", code="invalid_raw", pointer="/data/raw"
+            f"raw has no canonical form (RFC 8785): {error}",
+            code="invalid_raw",
+            pointer="/data/raw",
         ) from None
 
 
