@@ -17,9 +17,11 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         made = MemoryWorld()
     else:
         made = PostgresWorld(request.getfixturevalue("database_url"))
-    yield made
-    assert_replay_is_state(made.commits(), made.rows())
-    made.close()
+    try:
+        yield made
+        assert_replay_is_state(made.commits(), made.rows())
+    finally:
+        made.close()
 
 
 @pytest.fixture

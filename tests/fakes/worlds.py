@@ -143,7 +143,7 @@ class PostgresWorld:
     def rows(self) -> dict[str, Rows]:
         """Return all state rows, read with plain SQL."""
         rows = {
-            row[0]: Rows(TenantRow(*row[:6], bytes(row[6]), *row[7:]))
+            row[0]: Rows(_tenant_row(row))
             for row in self._query(
                 "SELECT tenant_id, tenant, currency, timezone, book, version, digest, shapes,"
                 " pending, conflicts FROM tenants"
@@ -186,6 +186,22 @@ class PostgresWorld:
         """Close all connections."""
         for database in self._databases:
             database.close()
+
+
+def _tenant_row(row: tuple[Any, ...]) -> TenantRow:
+    tenant_id, tenant, currency, timezone, book, version, digest, shapes, pending, conflicts = row
+    return TenantRow(
+        tenant_id,
+        tenant,
+        currency,
+        timezone,
+        book,
+        version,
+        bytes(digest),
+        shapes,
+        pending,
+        conflicts,
+    )
 
 
 class House:
