@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from struct import pack
 from typing import Any
 
 import psycopg
@@ -47,6 +48,7 @@ WINDOW_BYTES = 4 * 1024 * 1024
 _SETTINGS = (
     "SET jit = off; SET synchronous_commit = off; SET idle_in_transaction_session_timeout = '5min'"
 )
+_TEXT_OID = 25
 _TABLES = {usage_daily.NAME: "usage_daily"}
 
 
@@ -222,20 +224,19 @@ class _PostgresBatch:
         return {(row[0], row[1]): bytes(row[2]) for row in rows.fetchall()}
 
     def add(self, rows: Rows) -> None:
-        """Add numbers to rows, in the order of the primary key."""
+        """Add numbers to rows; the projection's lock makes their order free."""
         if not rows:
             return
-        ordered = sorted(rows.items())
-        keys = list(zip(*(key for key, _ in ordered), strict=True))
-        numbers = list(zip(*(row for _, row in ordered), strict=True))
+        keys = list(zip(*rows, strict=True))
+        numbers = list(zip(*rows.values(), strict=True))
         parameters: dict[str, Any] = {"tenants": arrays.int4s(keys[0])}
         names = ("days", "providers", "models", "meters", "users", "projects", "currencies")
         for name, column in zip(names, keys[1:], strict=True):
-            parameters[name] = arrays.texts(column)
+            parameters[name] = _repeated_texts(column)
         for name, values in zip(
             ("quantities", "charges", "costs", "unpriced"), numbers, strict=True
         ):
-            parameters[name] = arrays.texts([str(value) for value in values])
+            parameters[name] = _repeated_texts(list(map(str, values)))
         self._connection.execute(
             self._sql["add_usage_daily"].format(table=self._table), parameters, prepare=True
         )
@@ -363,6 +364,16 @@ def lost_connections() -> Iterator[None]:
         ) from error
     except (persistence.OperationalError, persistence.InterfaceError) as error:
         raise ConnectionLost(f"the log cannot be read: {error}") from error
+
+
+def _repeated_texts(values: Sequence[str]) -> arrays.TextArray:
+    """Return at least one string, of which many are equal, as ``text[]``; as `arrays.texts`."""
+    packed = {}
+    for value in set(values):
+        encoded = value.encode()
+        packed[value] = pack(">i", len(encoded)) + encoded
+    head = pack(">iiiii", 1, 0, _TEXT_OID, len(values), 1)
+    return arrays.TextArray(head + b"".join(map(packed.__getitem__, values)))
 
 
 def _rebuild_prefix(name: str) -> str:

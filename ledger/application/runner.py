@@ -27,8 +27,8 @@ from ledger.domain.shapes import shape_from_body
 from ledger.projections import usage_daily
 from ledger.projections.usage_daily import Plan, Rows, TenantView
 
-BATCH_NOTIFICATIONS = 500
-"""Most notifications of one batch."""
+BATCH_NOTIFICATIONS = 2000
+"""Most notifications of one batch; the more there are, the more changes meet in one row."""
 POLL_S = 2.0
 """Longest wait between two looks at the log, should a wake-up be lost."""
 RETRY_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0)

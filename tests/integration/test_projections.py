@@ -415,6 +415,24 @@ def test_a_rebuild_of_another_fold_version_starts_anew(
     assert ledger.runner().rebuild().rows == 1
 
 
+def test_a_rebuild_takes_its_place_only_between_two_live_batches(ledger: World) -> None:
+    """What a live batch that is open adds is not lost, nor counted twice."""
+    ledger.use(usage("acme", "one"))
+    with (
+        closing(PostgresProjections(ledger.database)) as other,
+        closing(PostgresProjections(ledger.database)) as live,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        live_runner = UsageDailyRunner(live)
+        with live.batch(name="usage_daily") as batch:
+            job = pool.submit(UsageDailyRunner(other).rebuild)
+            wait_until(lambda: _waiting_for_advisory_lock(ledger) == 1)
+            live_runner._project(batch, upto=None)
+        assert job.result().changed == 0
+    [row] = ledger.rows()
+    assert row[8] == 1000
+
+
 def test_a_second_rebuild_at_the_same_time_is_refused(ledger: World) -> None:
     """Whoever comes second is told at once."""
     with (
