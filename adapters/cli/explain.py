@@ -212,20 +212,26 @@ def _details(change: Change) -> Iterator[str]:
     if change.note:
         yield change.note
     if change.took_back is not None:
-        yield f"takes back {_amounts(change.took_back)}"
+        yield from _amounts("takes back", change.took_back)
     if change.posted is not None:
-        verb = "posts" if change.took_back is not None else "posted"
-        yield f"{verb} {_amounts(change.posted)}"
-    if change.payload is not None:
+        yield from _amounts("posts", change.posted)
+    if isinstance(change.payload, dict):
+        yield "refused payload:"
+        members = [f"{name} {as_json(value)}" for name, value in change.payload.items()]
+        yield from (f"  {line}" for line in _wrapped(members))
+    elif change.payload is not None:
         yield f"refused payload: {as_json(change.payload)}"
 
 
-def _amounts(rating: Rating) -> str:
-    quantities = ", ".join(f"{meter} {number(q)}" for meter, q in rating.quantities.items())
+def _amounts(verb: str, rating: Rating) -> Iterator[str]:
+    quantities = [f"{meter} {number(value)}" for meter, value in rating.quantities.items()]
+    for place, line in enumerate(_wrapped(quantities)):
+        yield f"{'' if place else verb:<10} {line}"
     if rating.charge is None:
-        return f"{quantities}: unpriced"
+        yield f"{'':<10} unpriced"
+        return
     cost = f", cost {number(rating.cost)} {rating.cost_currency}" if rating.cost_currency else ""
-    return f"{quantities}: charge {number(rating.charge)} {rating.currency}{cost}"
+    yield f"{'':<10} charge {number(rating.charge)} {rating.currency}{cost}"
 
 
 def _counts(found: Explanation) -> str:

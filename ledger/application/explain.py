@@ -30,7 +30,7 @@ from ledger.domain.errors import InvariantViolation
 from ledger.domain.money import EXACT, plain
 from ledger.domain.periods import from_us
 from ledger.domain.shapes import CompiledShape, shape_from_body
-from ledger.domain.usage import fingerprint_of, shown
+from ledger.domain.usage import UsageEvent, canonical_payload, fingerprint_of
 
 Kind = Literal["recorded", "void", "adjust", "rerate", "applied", "conflict"]
 Standing = Literal["recorded", "voided", "adjusted", "rerated"]
@@ -181,7 +181,7 @@ class _Explainer:
             book=tenant.book,
             source=event.source,
             id=event.id,
-            event=shown(event),
+            event=_document(event),
             occurred_at=from_us(entry.occurred_at),
             time_defaulted=event.occurred_at is None,
             fingerprint=fingerprint_of(event).hex(),
@@ -286,6 +286,14 @@ class _Explainer:
         if (located.version, located.index) < own:
             return "came before its event"
         return "without effect: the event was voided before"
+
+
+def _document(event: UsageEvent) -> dict[str, Any]:
+    """Return the canonical members, the time in RFC 3339."""
+    document: dict[str, Any] = msgspec.json.decode(canonical_payload(event))
+    if event.occurred_at is not None:
+        document["occurred_at"] = from_us(event.occurred_at).isoformat()
+    return document
 
 
 def _proof(located: Located) -> Proof:

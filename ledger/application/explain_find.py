@@ -25,6 +25,10 @@ MAX_CANDIDATES = 10
 _RECEIPT = re.compile(r"(?P<tenant>.+):(?P<version>[1-9]\d{0,17})\.(?P<index>\d{1,9})", re.DOTALL)
 
 
+Key = tuple[str, str, str]
+"""Tenant, source and id of a usage event."""
+
+
 class Candidate(msgspec.Struct, frozen=True, order=True):
     """A usage event that an id may mean.
 
@@ -77,14 +81,14 @@ def find_event(
     if tenant is not None and source is not None:
         located = reads.locate(tenant=tenant, source=source, id=event)
         return _usage_of(reads, located)
-    found: dict[tuple[str, str, str], bool] = {}
+    own: dict[Key, Located] = {}
+    others: dict[Key, Located] = {}
     for located in reads.find_id(event, tenant=tenant):
-        key = _target(reads, located)
-        if source is None or key[0] == source:
-            named = (located.tenant.tenant, *key)
-            found[named] = found.get(named, False) or key[1] == event
-    # An event's own id means that event, though another's request may be called the same.
-    meant = [named for named, own in found.items() if own] or list(found)
+        of, id = _target(reads, located)
+        if source is None or of == source:
+            # An event's own id means that event, though another's request may be called the same.
+            (own if id == event else others)[located.tenant.tenant, of, id] = located
+    meant = own or others
     if not meant:
         where = "" if tenant is None else f" in the ledger of {tenant!r}"
         raise NotFound(
@@ -93,9 +97,9 @@ def find_event(
             code="unknown_event",
         )
     if len(meant) > 1:
-        raise AmbiguousId(event, [_candidate(reads, *named) for named in sorted(meant)])
-    whose, of, id = meant[0]
-    return _usage_of(reads, reads.locate(tenant=whose, source=of, id=id))
+        raise AmbiguousId(event, [_candidate(reads, *key) for key in sorted(meant)])
+    [located] = meant.values()
+    return _usage_of(reads, located)
 
 
 def _by_receipt(reads: Reads, event: str, tenant: str | None) -> Located | None:
