@@ -37,6 +37,7 @@ from adapters.postgres.embedded_safety import (
     read_conninfo,
     refuse_unsafe_settings,
 )
+from ledger.domain.errors import InvariantViolation
 
 __all__ = [
     "CONSENT",
@@ -64,6 +65,7 @@ __all__ = [
 
 URL_VARIABLE = "TALLYBOOK_DATABASE_URL"
 """Environment variable that names a server of the user's; then nothing is launched."""
+_ATTEMPTS = 5
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -260,6 +262,16 @@ def _start(*, home: Path | None, progress: Progress | None) -> Server:
         refuse_unsafe_settings(named)
         return Server(url=named, status=_status_of_url(named), started=False)
     place = DatabaseHome(home or default_home())
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        server = _start_here(place, tell, last=not attempts_left)
+        if server is not None:
+            return server
+        time.sleep(0.2)
+    raise InvariantViolation("the last attempt to start either succeeds or raises")
+
+
+def _start_here(place: DatabaseHome, tell: Progress, *, last: bool) -> Server | None:
+    """Find or start the server; None if one that ran went away while it was looked at."""
     with place.locked(progress=tell):
         offset = place.log_size()
         found = find_running(place)
@@ -272,9 +284,14 @@ def _start(*, home: Path | None, progress: Progress | None) -> Server:
         else:
             data_dir, entry = found
     # The lock is free again, so that a long recovery can be watched and stopped.
-    entry = wait_until_ready(place, data_dir, entry.pid, offset=offset, progress=tell)
-    address = _url(place, entry.port or 0)
-    refuse_unsafe_settings(address)
+    try:
+        entry = wait_until_ready(place, data_dir, entry.pid, offset=offset, progress=tell)
+        address = _url(place, entry.port or 0)
+        refuse_unsafe_settings(address)
+    except DatabaseUnavailable as error:
+        if last or found is None or error.code not in ("cannot_connect", "start_failed"):
+            raise
+        return None
     return Server(url=address, status=_status_of(place, data_dir, entry), started=found is None)
 
 

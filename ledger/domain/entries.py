@@ -10,6 +10,7 @@ Amounts and quantities are integers; the entry's shape says their decimals.
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Any
 
 import msgspec
 
@@ -266,11 +267,17 @@ class CommitParts(msgspec.Struct, frozen=True, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Commit)
+_WIDE = 1
+"""MessagePack extension of integers beyond 64 bits: big-endian two's complement."""
 
 
 def encode_commit(before: bytes, recorded_at: int, entries: list[Entry]) -> bytes:
     """Return the stored form of a commit."""
-    return _encoder.encode(CommitParts(before, recorded_at, entries))
+    parts = CommitParts(before, recorded_at, entries)
+    try:
+        return _encoder.encode(parts)
+    except OverflowError:
+        return _encoder.encode(_widened(msgspec.to_builtins(parts, builtin_types=(bytes,))))
 
 
 def decode_commit(state: bytes) -> Commit:
@@ -281,8 +288,42 @@ def decode_commit(state: bytes) -> Commit:
     """
     try:
         return _decoder.decode(state)
+    except msgspec.ValidationError:
+        return _decode_wide(state)
     except msgspec.DecodeError as error:
-        raise InvariantViolation(f"a stored commit cannot be read: {error}") from error
+        raise _unreadable(error) from error
+
+
+def _widened(value: Any) -> Any:
+    """Return a plain value with integers beyond 64 bits as extensions."""
+    if isinstance(value, list | tuple):
+        return [_widened(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _widened(part) for name, part in value.items()}
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        size = value.bit_length() // 8 + 1
+        return msgspec.msgpack.Ext(_WIDE, value.to_bytes(size, "big", signed=True))
+    return value
+
+
+def _narrowed(code: int, data: memoryview) -> int:
+    if code != _WIDE:
+        raise InvariantViolation(f"a stored commit holds the unknown extension {code}")
+    return int.from_bytes(data, "big", signed=True)
+
+
+_wide_decoder = msgspec.msgpack.Decoder(ext_hook=_narrowed)
+
+
+def _decode_wide(state: bytes) -> Commit:
+    try:
+        return msgspec.convert(_wide_decoder.decode(state), Commit)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> InvariantViolation:
+    return InvariantViolation(f"a stored commit cannot be read: {error}")
 
 
 def commit_digest(stream: str, version: int, state: bytes) -> bytes:
