@@ -31,6 +31,7 @@ class Price(NamedTuple):
     scope: RoundingScope = RoundingScope.NONE
 
 
+_REQUEST = RoundingScope.REQUEST
 _SESSION = RoundingScope.SESSION
 TABLE: dict[tuple[str, str, int], Price] = {
     ("gpt", "tokens.input", 0): Price("0.000003", "0.0000025"),
