@@ -27,6 +27,7 @@ from adapters.cli import (
     db,
     demo,
     events,
+    explain,
     import_,
     normalize,
     projections,
@@ -195,6 +196,7 @@ def build() -> typer.Typer:
     balance.register(app, open_services)
     usage.register(app, open_services)
     events.register(app, open_services)
+    explain.register(app, open_services)
     prices_cli.register(app, open_services)
     setup.register_tenants(app, open_services)
     verify.register(app, open_services)
