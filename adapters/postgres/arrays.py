@@ -46,12 +46,6 @@ class Int4Array(PackedArray):
     oid = 1007
 
 
-class Int2Array(PackedArray):
-    """``int2[]``."""
-
-    oid = 1005
-
-
 class ByteaArray(PackedArray):
     """``bytea[]``."""
 
@@ -93,11 +87,6 @@ def int4s(values: Sequence[int]) -> Int4Array:
     return Int4Array(_head(23, len(values)) + _integers(values, 4, "i"))
 
 
-def int2s(values: Sequence[int]) -> Int2Array:
-    """Return integers as ``int2[]``."""
-    return Int2Array(_head(21, len(values)) + _integers(values, 2, "h"))
-
-
 def _blobs(values: Sequence[bytes]) -> bytes:
     return b"".join([part for value in values for part in (pack(">i", len(value)), value)])
 
@@ -121,6 +110,6 @@ class _PackedDumper(Dumper):
 
 def register(context: AdaptContext) -> None:
     """Teach a connection, or a cursor made before that, to send packed arrays."""
-    for cls in (UuidArray, Int8Array, Int4Array, Int2Array, ByteaArray, TextArray):
+    for cls in (UuidArray, Int8Array, Int4Array, ByteaArray, TextArray):
         dumper = type(f"{cls.__name__}Dumper", (_PackedDumper,), {"oid": cls.oid})
         context.adapters.register_dumper(cls, dumper)

@@ -25,7 +25,4 @@ def load(file: str) -> dict[str, SQL]:
     if len(set(names)) != len(names):
         raise InvariantViolation(f"a query of {file}.sql is defined twice")
     # The files ship with the package, so their text is as trusted as code.
-    return {
-        name: SQL(body.strip().rstrip(";"))
-        for name, body in zip(names, bodies, strict=True)
-    }
+    return {name: SQL(body.strip().rstrip(";")) for name, body in zip(names, bodies, strict=True)}

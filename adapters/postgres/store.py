@@ -318,7 +318,7 @@ class _PostgresBatch:
                     "tenants": arrays.int4s([row[0] for row in rows]),
                     "keys": arrays.uuids([row[2].digest for row in rows]),
                     "versions": arrays.int8s([row[1] for row in rows]),
-                    "indexes": arrays.int2s([row[2].index for row in rows]),
+                    "indexes": arrays.int4s([row[2].index for row in rows]),
                     "fingerprints": arrays.uuids([row[2].fingerprint for row in rows]),
                 },
             )
@@ -385,7 +385,7 @@ class _PostgresBatch:
                 {
                     "tenants": arrays.int4s([row[0] for row in conflicts]),
                     "versions": arrays.int8s([row[1] for row in conflicts]),
-                    "indexes": arrays.int2s([row[2] for row in conflicts]),
+                    "indexes": arrays.int4s([row[2] for row in conflicts]),
                 },
             )
         for write in writes:

@@ -137,9 +137,28 @@ def read_event(wire: bytes | msgspec.Raw) -> WireCommand | Problem:
             envelope = _usage(wire)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _read_slowly(wire)
+        if any(map(_is_decimal_type, envelope.data.quantities.values())):
+            _check_spelling(wire)
         return _usage_command(envelope, plain=_is_plain(wire))
     except InvalidInput as error:
         return Problem.of(error)
+
+
+def _is_decimal_type(value: int | Decimal) -> bool:
+    return type(value) is Decimal
+
+
+def _check_spelling(wire: bytes | msgspec.Raw) -> None:
+    """Check that quantities given as text are plain decimals.
+
+    The decoder reads what `Decimal` reads, which is more: blanks, underscores, other scripts.
+
+    Raises:
+        InvalidInput: ``invalid_quantity``.
+    """
+    problem = _numbers_problem(wire)
+    if problem is not None:
+        raise problem
 
 
 def _is_plain(wire: bytes | msgspec.Raw) -> bool:
@@ -271,6 +290,7 @@ def _read_slowly(wire: bytes | msgspec.Raw) -> WireCommand | Problem:
         if envelope.type == VOID_TYPE:
             return _void(envelope)
         if envelope.type == ADJUST_TYPE:
+            _check_spelling(wire)
             return _adjust(envelope)
         if envelope.type != USAGE_TYPE:
             raise InvalidInput(
@@ -380,12 +400,11 @@ def _numbers_problem(wire: bytes | msgspec.Raw) -> InvalidInput | None:
     return None
 
 
+_DECIMAL = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII)
+
+
 def _is_decimal(value: str) -> bool:
-    try:
-        Decimal(value)
-    except ArithmeticError:
-        return False
-    return True
+    return _DECIMAL.fullmatch(value) is not None
 
 
 def _malformed(wire: bytes | msgspec.Raw, error: Exception) -> InvalidInput:

@@ -235,32 +235,35 @@ def _without(
 def _correction_start(
     state: LedgerState, command: Correction, known: Known
 ) -> tuple[bytes, Decision | None, CorrectionState, Ref | None]:
-    """Return key digest, the answer if the key is taken, what stands against the target, where."""
+    """Return key digest, the answer if one is certain, corrections so far, what stands where."""
     key = key_digest(command.source, command.id)
     taken = known.keys.get(key)
-    answer = None
     if taken is not None:
         answer = answer_for_taken_key(known, command.source, command.id, key, taken, command)
+        return key, answer, CorrectionState(), None
     target = key_digest(command.target_source, command.target_id)
+    return key, *_target(state, target, known)
+
+
+def _target(
+    state: LedgerState, target: bytes, known: Known
+) -> tuple[Decision | None, CorrectionState, Ref | None]:
+    """Return a refusal if a key is no usage event's, corrections of it, and what stands where."""
     correction = state.corrections.get(target) or CorrectionState()
-    standing = correction.standing
-    if standing is None:
-        row = known.keys.get(target)
-        standing = (row.version, row.index) if row is not None else None
-    return key, answer, correction, standing
+    row = known.keys.get(target)
+    if row is None:
+        return None, correction, None
+    place = (row.version, row.index)
+    refusal = None
+    if not isinstance(known.entry(place), UsageRecorded):
+        refusal = _refused(
+            "not_usage", "the target is not a usage event; only those can be corrected"
+        )
+    return refusal, correction, correction.standing or place
 
 
 def _refused(code: str, message: str) -> Decision:
     return Decision((), Outcome("rejected", problem=Problem(code, message, "/target_id")))
-
-
-def _target_posting(known: Known, standing: Ref) -> Posting | Decision | None:
-    entry = known.entry(standing)
-    if isinstance(
-        entry, UsageRecorded | UsageAdjusted | UsageRerated | CorrectionApplied | UsageVoided
-    ):
-        return standing_posting(entry)
-    return _refused("not_usage", "the target is not a usage event; only those can be corrected")
 
 
 def void(state: LedgerState, command: VoidUsage, known: Known) -> Decision:
@@ -273,10 +276,7 @@ def void(state: LedgerState, command: VoidUsage, known: Known) -> Decision:
     reversed_: Posting | None = None
     flags: tuple[str, ...] = ("unmatched",)
     if standing is not None:
-        posting = _target_posting(known, standing)
-        if isinstance(posting, Decision):
-            return posting
-        posting = _bare(posting)
+        posting = _bare(standing_posting(known.entry(standing)))
         reversed_ = _reversal(state, state.shapes[posting.shape], posting)
         flags = ()
     entry = UsageVoided(
@@ -307,10 +307,7 @@ def adjust(state: LedgerState, command: AdjustUsage, known: Known, catalog: Cata
     elif standing is None:
         flags = ("unmatched",)
     else:
-        posting = _target_posting(known, standing)
-        if isinstance(posting, Decision):
-            return posting
-        posting = _bare(posting)
+        posting = _bare(standing_posting(known.entry(standing)))
         shape = state.shapes[posting.shape]
         reversed_ = _reversal(state, shape, posting)
         posted, defined = _repost(
@@ -350,14 +347,12 @@ def _is_unpriced(state: LedgerState, defined: list[Entry], posting: Posting) -> 
 def rerate(state: LedgerState, command: RerateUsage, known: Known, catalog: Catalog) -> Decision:
     """Return what rating an event again does; nothing where its shape stays the same."""
     key = key_digest(command.source, command.id)
-    correction = state.corrections.get(key) or CorrectionState()
-    row = known.keys.get(key)
-    standing = correction.standing or ((row.version, row.index) if row else None)
+    refusal, _, standing = _target(state, key, known)
+    if refusal is not None:
+        return refusal
     if standing is None:
         return _refused("unknown_event", f"there is no event {command.id!r}")
-    posting = _target_posting(known, standing)
-    if isinstance(posting, Decision):
-        return posting
+    posting = standing_posting(known.entry(standing))
     if posting is None:
         return Decision((), Outcome("unchanged", *standing))
     posting = _bare(posting)

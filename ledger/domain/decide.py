@@ -3,9 +3,9 @@
 Precedence of outcomes, first that holds:
 
 RecordUsage   duplicate, conflict, accepted
-VoidUsage     duplicate, conflict, rejected ``already_voided``, accepted
-AdjustUsage   duplicate, conflict, rejected ``already_adjusted``, accepted
-RerateUsage   unchanged, accepted
+VoidUsage     duplicate, conflict, rejected ``not_usage``, ``already_voided``, accepted
+AdjustUsage   duplicate, conflict, rejected ``not_usage``, ``already_adjusted``, accepted
+RerateUsage   rejected ``not_usage``, ``unknown_event``, unchanged, accepted
 OpenLedger    accepted (new), duplicate (same settings), conflict
 
 Recording never refuses. A correction may come before its event: it is kept, and takes effect

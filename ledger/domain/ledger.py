@@ -220,10 +220,15 @@ def evolve(state: LedgerState, entry: Entry, ref: Ref) -> LedgerState:
     Raises:
         InvariantViolation: the entry cannot follow in this stream.
     """
-    if type(entry) is UsageRecorded:
-        _fold_usage(state, entry, ref)
-    else:
-        _FOLDS[type(entry)](state, entry, ref)  # type: ignore[operator] # keyed by the entry's type
+    try:
+        if type(entry) is UsageRecorded:
+            _fold_usage(state, entry, ref)
+        else:
+            _FOLDS[type(entry)](state, entry, ref)  # type: ignore[operator] # keyed by its type
+    except (IndexError, ValueError) as error:
+        raise InvariantViolation(
+            f"ledger {state.tenant_id}: entry {ref[1]} of commit {ref[0]} does not fit its shape"
+        ) from error
     return state
 
 

@@ -84,8 +84,13 @@ def minor_units(currency: str) -> int:
 
 def decimals_of(value: Decimal) -> int:
     """Return the decimals that a finite ``value`` needs, trailing zeros left out."""
-    exponent = value.normalize(EXACT).as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
+    _, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int) or exponent >= 0 or not any(digits):
+        return 0
+    zeros = 0
+    while not digits[-1 - zeros]:
+        zeros += 1
+    return max(0, -exponent - zeros)
 
 
 def to_scaled(value: Decimal, decimals: int) -> int:

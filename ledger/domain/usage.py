@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 import rfc8785
@@ -22,8 +21,8 @@ from ledger.domain.meters import (
     QUANTITY_LIMIT,
     STANDARD_METERS,
 )
-from ledger.domain.money import decimals_of, plain, text
-from ledger.domain.periods import EARLIEST_US, LATEST_US, from_us
+from ledger.domain.money import decimals_of, text
+from ledger.domain.periods import EARLIEST_US, LATEST_US
 
 MAX_TEXT = 256
 """Most characters of an id or a name."""
@@ -344,22 +343,7 @@ def check_time(at: int, *, pointer: str = "/time") -> None:
     """
     if not EARLIEST_US <= at < LATEST_US:
         raise InvalidInput(
-            f"{from_us(at).isoformat()} is not between the years 2000 and 2100",
+            "the time is not between the years 2000 and 2100",
             code="invalid_time",
             pointer=pointer,
         )
-
-
-def shown(event: UsageEvent) -> dict[str, Any]:
-    """Return the event as a document for people: defaults left out, time in RFC 3339."""
-    tree: dict[str, Any] = msgspec.to_builtins(event)
-    if event.occurred_at is not None:
-        tree["occurred_at"] = from_us(event.occurred_at).isoformat()
-    if event.raw is not None:
-        tree["raw"] = msgspec.json.decode(event.raw, type=object)
-    return tree
-
-
-def decimal_quantities(quantities: Mapping[str, str]) -> dict[str, Decimal]:
-    """Return canonical quantities as decimals."""
-    return {name: plain(Decimal(value)) for name, value in quantities.items()}

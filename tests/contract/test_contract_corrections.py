@@ -237,7 +237,6 @@ def test_sessions_of_different_name_are_rounded_apart(house: House) -> None:
 
 @pytest.mark.parametrize("correct", [void, adjust])
 @pytest.mark.parametrize("first", ["void", "adjustment", "early void", "early adjustment"])
-@pytest.mark.xfail(reason="the key of a correction is taken for an event's")
 def test_a_correction_cannot_be_corrected(
     house: House, correct: Callable[..., Command], first: str
 ) -> None:
@@ -251,7 +250,6 @@ def test_a_correction_cannot_be_corrected(
     assert answers[-1].problem.code == "not_usage"
 
 
-@pytest.mark.xfail(reason="the key of a correction is taken for an event's")
 def test_corrections_never_take_a_balance_below_zero(house: House) -> None:
     """An event that was adjusted and voided is worth nothing, whatever else is voided."""
     house.ledger().run([usage()])

@@ -23,7 +23,7 @@ CREATE TABLE balances (
 CREATE TABLE conflicts (
     tenant_id integer NOT NULL,
     version bigint NOT NULL,
-    index smallint NOT NULL,
+    index integer NOT NULL,
     CONSTRAINT conflicts_pkey PRIMARY KEY (tenant_id, version, index)
 );
 
@@ -31,11 +31,11 @@ CREATE TABLE corrections (
     tenant_id integer NOT NULL,
     key uuid NOT NULL,
     void_version bigint,
-    void_index smallint,
+    void_index integer,
     adjust_version bigint,
-    adjust_index smallint,
+    adjust_index integer,
     standing_version bigint,
-    standing_index smallint,
+    standing_index integer,
     CONSTRAINT corrections_pkey PRIMARY KEY (tenant_id, key)
 );
 
@@ -116,7 +116,7 @@ CREATE TABLE usage_daily (
 CREATE TABLE usage_keys (
     version bigint NOT NULL,
     tenant_id integer NOT NULL,
-    index smallint NOT NULL,
+    index integer NOT NULL,
     key uuid NOT NULL,
     fingerprint uuid NOT NULL,
     CONSTRAINT usage_keys_pkey PRIMARY KEY (tenant_id, key)

@@ -41,7 +41,7 @@ CREATE UNIQUE INDEX tenants_tenant_idx ON tenants (tenant);
 CREATE TABLE usage_keys (
     version bigint NOT NULL,
     tenant_id integer NOT NULL,
-    index smallint NOT NULL,
+    index integer NOT NULL,
     key uuid NOT NULL,
     fingerprint uuid NOT NULL,
     PRIMARY KEY (tenant_id, key)
@@ -70,11 +70,11 @@ CREATE TABLE corrections (
     tenant_id integer NOT NULL,
     key uuid NOT NULL,
     void_version bigint,
-    void_index smallint,
+    void_index integer,
     adjust_version bigint,
-    adjust_index smallint,
+    adjust_index integer,
     standing_version bigint,
-    standing_index smallint,
+    standing_index integer,
     PRIMARY KEY (tenant_id, key)
 );
 
@@ -100,7 +100,7 @@ CREATE TABLE unpriced_usage (
 CREATE TABLE conflicts (
     tenant_id integer NOT NULL,
     version bigint NOT NULL,
-    index smallint NOT NULL,
+    index integer NOT NULL,
     PRIMARY KEY (tenant_id, version, index)
 );
 
