@@ -1,0 +1,193 @@
+"""The codec of commits: what was stored once decodes to the same entries forever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ledger.domain.entries import (
+    COMMIT_TOPIC,
+    Commit,
+    ConflictKept,
+    CorrectionApplied,
+    Entry,
+    Extra,
+    LedgerOpened,
+    Posting,
+    ShapeDefined,
+    UsageAdjusted,
+    UsageRecorded,
+    UsageRerated,
+    UsageVoided,
+    commit_digest,
+    decode_commit,
+    encode_commit,
+    stream_of,
+    tenant_of_stream,
+)
+from ledger.domain.errors import InvariantViolation
+from ledger.domain.money import RoundingMode
+from ledger.domain.prices import RoundingScope
+from ledger.domain.shapes import LeafRate, RateCard, Shape, compile_shape, shape_from_body
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "commit-1.hex"
+BEFORE = bytes(range(32))
+RECORDED_AT = 1_793_707_200_123_456
+
+SHAPE = Shape(
+    source="gateway",
+    provider="openai",
+    model="gpt",
+    tier="priority",
+    region="eu",
+    batch=True,
+    provider_account="main",
+    outcome="error",
+    attempt=2,
+    billable="platform",
+    byok=False,
+    meters=("audio.stt.seconds", "tokens.input"),
+    decimals=6,
+    card=RateCard(
+        currency="USD",
+        sell=(),
+        sell_decimals=0,
+        cost_currency="EUR",
+        cost=(
+            LeafRate(
+                "v1", 3, 15_000_000, 10_000_000, RoundingMode.HALF_EVEN, RoundingScope.SESSION
+            ),
+            LeafRate("v2", 25),
+        ),
+        cost_decimals=7,
+    ),
+    missing=(),
+)
+UNPRICED = Shape(
+    *("gateway", "openai", "new", "", "", False, "", "ok", 1, "tenant", True),
+    meters=("images",),
+    decimals=0,
+    card=None,
+    missing=("sell:images",),
+)
+EXTRA = Extra(
+    api_key="k",
+    conversation="c",
+    hold="h",
+    labels={"team": "blue"},
+    plugin="g",
+    project="p",
+    raw=b'{"a":1}',
+    request_id="r",
+    session="s",
+    time_defaulted=True,
+    user="u",
+    leaf_charges=(1, -2),
+    leaf_costs=(3, 4),
+)
+POSTING = Posting(0, 1_793_707_200_000_000, (15_000_000, 1), 10**24, 7, EXTRA)
+ENTRIES: list[Entry] = [
+    LedgerOpened("acme", "USD", "Pacific/Auckland", "gold"),
+    ShapeDefined(0, compile_shape(SHAPE).body),
+    ShapeDefined(1, compile_shape(UNPRICED).body),
+    UsageRecorded("e-1", 1_793_707_200_000_000, 0, (15_000_000, 1), -5, 2**70, EXTRA),
+    UsageRecorded("ключ", 0, 1, (), 0, 0, None),
+    UsageVoided("gateway", "v-1", "gateway", "e-1", "a mistake", POSTING),
+    UsageVoided("gateway", "v-2", "gateway", "e-2", "", None),
+    UsageAdjusted("g", "a-1", "g", "e-1", "", ("images",), (2_000_000,), POSTING, POSTING),
+    UsageAdjusted("g", "a-2", "g", "e-3", "", ("images",), (2_000_000,), None, None),
+    UsageRerated("gateway", "e-1", "price_changed", POSTING, POSTING),
+    CorrectionApplied("gateway", "e-2", 3, 1, POSTING, None),
+    CorrectionApplied("gateway", "e-3", 3, 2, POSTING, POSTING),
+    ConflictKept("gateway", "e-1", bytes(16), b"{}", 1, 3),
+]
+"""Every kind of entry, every member with another value than its default somewhere."""
+
+
+def _golden() -> bytes:
+    return bytes.fromhex(GOLDEN.read_text("ascii"))
+
+
+def test_the_golden_commit_decodes_to_the_same_entries_forever() -> None:
+    """A failure here means that stored ledgers can no longer be read: add an upcast instead."""
+    assert decode_commit(_golden()) == Commit(BEFORE, RECORDED_AT, tuple(ENTRIES))
+
+
+def test_the_golden_shapes_decode_to_the_same_shapes_forever() -> None:
+    """Bodies are the identity of shapes, so they encode to the same bytes, too."""
+    bodies = [
+        entry.body
+        for entry in decode_commit(_golden()).entries[1:3]
+        if isinstance(entry, ShapeDefined)
+    ]
+    assert [shape_from_body(body).shape for body in bodies] == [SHAPE, UNPRICED]
+    assert [compile_shape(shape).body for shape in (SHAPE, UNPRICED)] == bodies
+
+
+def test_entries_are_encoded_as_they_were() -> None:
+    """Digests are over stored bytes; a new form would need a new topic."""
+    assert encode_commit(BEFORE, RECORDED_AT, ENTRIES) == _golden()
+    assert COMMIT_TOPIC == "tb.commit:1"
+
+
+def test_every_kind_of_entry_has_a_golden_example_and_a_tag_of_its_own() -> None:
+    """A new kind needs a line above; a tag is never used twice."""
+    kinds = list(Entry.__args__)
+    assert {type(entry) for entry in ENTRIES} == set(kinds)
+    tags = {kind.__name__: kind.__struct_config__.tag for kind in kinds}
+    assert tags == {
+        "LedgerOpened": 0,
+        "ShapeDefined": 1,
+        "UsageRecorded": 2,
+        "UsageVoided": 3,
+        "UsageAdjusted": 4,
+        "UsageRerated": 5,
+        "CorrectionApplied": 6,
+        "ConflictKept": 7,
+    }
+
+
+def test_members_that_later_versions_append_are_passed_over() -> None:
+    """An older reader meets a newer commit: known members keep their places."""
+    parts = msgspec.msgpack.decode(_golden())
+    parts[2][0].append("a member of tomorrow")
+    assert decode_commit(msgspec.msgpack.encode(parts)).entries[0] == ENTRIES[0]
+
+
+@pytest.mark.parametrize("state", [b"", b"\x90", b"not a commit", b"\x93\xc4\x00\x01\x91\x91\x63"])
+def test_bytes_that_are_no_commit_are_a_violation(state: bytes) -> None:
+    """The log was changed, or is newer than this code."""
+    with pytest.raises(InvariantViolation, match="cannot be read"):
+        decode_commit(state)
+
+
+def test_a_digest_is_of_stream_number_and_bytes() -> None:
+    """Any other place or content has another digest."""
+    digest = commit_digest("ledger-1", 1, b"x")
+    assert len(digest) == 32
+    assert (
+        len(
+            {
+                digest,
+                commit_digest("ledger-2", 1, b"x"),
+                commit_digest("ledger-1", 2, b"x"),
+                commit_digest("ledger-1", 1, b"y"),
+                commit_digest("ledger-11", 1, b"x"),
+            }
+        )
+        == 5
+    )
+    assert digest.hex() == "adb94db998a43fed887330f77ed7c3511f64edf5ccc4551b02ba2e6a0c94c283"
+
+
+@pytest.mark.parametrize(
+    ("stream", "tenant_id"),
+    [("ledger-7", 7), ("prices-7", None), ("ledger-", None), ("ledger-x", None), ("7", None)],
+)
+def test_a_ledger_s_stream_names_its_tenant(stream: str, tenant_id: int | None) -> None:
+    """Other streams of the log name none."""
+    assert tenant_of_stream(stream) == tenant_id
+    if tenant_id is not None:
+        assert stream_of(tenant_id) == stream
