@@ -270,12 +270,17 @@ def test_bytes_raw_json_and_typed_data_are_read_alike(data: dict[str, Any]) -> N
     assert (again.key, again.numbers) == (command.key, command.numbers)
 
 
-@given(st.sampled_from(sorted(CHANGES)), st.characters(categories=["Cc"]))
-def test_control_characters_are_refused_wherever_text_stands(member: str, character: str) -> None:
+@given(st.sampled_from(sorted(CHANGES)), st.characters(categories=["Cc"]), st.booleans())
+@example("user", "\x7f", False)
+@example("user", "\x85", False)
+def test_control_characters_are_refused_wherever_text_stands(
+    member: str, character: str, escaped: bool
+) -> None:
     """The quick check of all text at once refuses what the check of each would."""
     if not isinstance(CHANGES[member], str) or member in ("billable", "outcome"):
         return
-    problem = read_event(json.dumps(document(data={member: f"a{character}"})).encode())
+    event = document(data={member: f"a{character}"})
+    problem = read_event(json.dumps(event, ensure_ascii=escaped).encode())
     assert isinstance(problem, Problem)
     assert (problem.code, problem.pointer) == ("invalid_text", f"/data/{member}")
 
@@ -308,6 +313,8 @@ MANGLED = (
             "",
             "x" * 257,
             NOON,
+            "0001-01-01T00:00:00+14:00",
+            "9999-12-31T23:59:59-14:00",
             "1e999999999",
             "1e-999999999",
             10**18,
@@ -371,8 +378,6 @@ def test_text_is_read_as_the_number_it_says_or_not_at_all(number: str) -> None:
     else:
         assert answer.code in ("invalid_quantity", "too_precise")
         assert answer.pointer == "/data/quantities/tokens.input"
-
-
 
 
 @pytest.mark.parametrize(
