@@ -163,6 +163,14 @@ def test_a_voided_unpriced_event_is_no_longer_waiting(house: House) -> None:
     assert house.world.rows()["acme"].unpriced == {}
 
 
+def test_a_voided_event_leaves_the_same_key_of_another_tenant_waiting(house: House) -> None:
+    """Unpriced usage is listed by tenant and key."""
+    house.ledger().run([usage(model="new"), usage(model="new", tenant="other")])
+    house.ledger().run([void()])
+    assert len(house.world.rows()["other"].unpriced) == 1
+    assert house.world.rows()["acme"].unpriced == {}
+
+
 def test_an_adjusted_unpriced_event_waits_on_and_is_rated_with_its_new_quantities(
     house: House,
 ) -> None:
@@ -218,6 +226,13 @@ def test_a_segment_that_is_taken_back_gives_back_what_rounding_no_longer_needs(
     house.ledger().run([void("a", id="v-2"), void("b", id="v-3")])
     assert house.balances()[MONTH].charge == 0
     assert set(house.world.rows()["acme"].accumulators.values()) == {0}
+
+
+def test_what_a_segment_gives_back_is_not_what_it_was_billed(house: House) -> None:
+    """The first of 4 + 4 seconds was billed 15, and without it 15 are billed still."""
+    house.ledger().run([_live("a", 4), _live("b", 4)])
+    house.ledger().run([void("a")])
+    assert house.balances()[MONTH].decimal_charge() == Decimal("0.015")
 
 
 def test_a_segment_may_be_adjusted_and_corrected_before_it_comes(house: House) -> None:

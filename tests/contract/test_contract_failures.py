@@ -49,10 +49,11 @@ def test_a_connection_lost_before_the_commit_runs_the_batch_again(house: House) 
     """The callers notice nothing: their commands are accepted once."""
     store = FailingStore(house.world.store())
     ledger = house.ledger(store=store)
+    ledger.record([wire("before")])
     store.before_write = lost(2)
-    [outcome] = ledger.record([wire()])
-    assert (outcome.status, store.writes) == ("accepted", 3)
-    assert house.balances()[MONTH].events == 1
+    [outcome] = ledger.record([wire(data={"attempt": 2})])
+    assert (outcome.status, outcome.version, store.writes) == ("accepted", 2, 4)
+    assert house.balances()[MONTH].events == 2
 
 
 def test_a_connection_lost_during_the_commit_answers_with_the_original_receipt(

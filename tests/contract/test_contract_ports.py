@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 import pytest
-from fakes.building import catalog, usage, wire
+from fakes.building import catalog, usage, void, wire
 from fakes.stores import Broken
 from fakes.worlds import House
 
@@ -137,17 +137,22 @@ def test_what_is_asked_for_and_not_there_is_left_out(house: House) -> None:
 
 
 def test_rows_belong_to_their_tenant(house: House) -> None:
-    """The same key, period or session of another tenant is not found."""
+    """The same key, period, session or corrected event of another tenant is not found."""
     live = {"audio.session.seconds": 3}
     house.ledger().run(
         [
             usage("e-1", tenant="a", model="live", session="s", quantities=live),
-            usage("other", tenant="b"),
+            void("e-9", tenant="a"),
+            usage("other", tenant="b", time="2026-10-01T00:00:00Z"),
         ]
     )
-    with house.world.store().batch(since=0, keys=[(1, KEY), (2, KEY)]) as batch:
-        assert set(batch.opening.keys) == {(1, KEY)}
-        assert set(batch.accumulators([(1, "s"), (2, "s")])) == {(1, "s")}
+    with house.world.store().batch(since=0, keys=[(2, KEY)]) as batch:
+        assert batch.opening.keys == {}
+        assert batch.accumulators([(2, "s")]) == {}
+        assert batch.balances([(2, "2026-11")]) == {}
+        assert batch.corrections([(2, key_digest("gateway", "e-9"))]) == {}
+        assert set(batch.keys([(1, KEY), (2, KEY)])) == {(1, KEY)}
+        assert set(batch.accumulators([(1, "s")])) == {(1, "s")}
 
 
 def test_one_batch_is_open_at_a_time(house: House) -> None:

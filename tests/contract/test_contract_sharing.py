@@ -104,6 +104,7 @@ def test_sixteen_threads_are_answered_each_with_their_own_receipts(house: House)
     with ThreadPoolExecutor(16) as pool:
         answered = [place for places in pool.map(work, range(16)) for place in places]
     assert house.balances()[MONTH].events == 16 * 5 + 5
+    assert len({(version, index) for _, version, index in answered}) == 80
     keys = set(house.world.rows()["acme"].keys.values())
     assert {(version, index) for _, version, index in answered} < keys
     assert len(keys) == 85
@@ -127,8 +128,10 @@ def test_batches_fill_while_a_commit_is_in_flight(house: House) -> None:
     store.before_write = lambda writes: None
     waiting = [ledger.sequencer.submit([prepare(usage(f"w-{n}"))]) for n in range(20)]
     go_on.set()
-    versions = [future.result(30)[0].version for future in (first, *waiting)]
-    assert versions == [2] + [3] * 20
+    answers = [future.result(30) for future in (first, *waiting)]
+    assert [len(answer) for answer in answers] == [1] * 21
+    places = [(answer[0].version, answer[0].index) for answer in answers]
+    assert places == [(2, 0)] + [(3, index) for index in range(20)]
 
 
 def test_an_event_loop_is_not_blocked_while_it_waits(house: House) -> None:

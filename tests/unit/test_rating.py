@@ -86,12 +86,12 @@ def test_partial_segments_of_a_session_are_summed_before_rounding() -> None:
     assert billed == [15, 0, 15, 0, 15]
 
 
-def test_a_segment_taken_back_gives_back_its_difference() -> None:
-    """Amounts by leaf are kept with the posting that is reversed."""
+def test_a_segment_taken_back_gives_back_what_rounding_no_longer_needs() -> None:
+    """Not what it was billed: of 4 + 4 seconds the first was billed 15, the second nothing."""
     session = rule(15, 15, scope=RoundingScope.SESSION)
     desk = Desk(Catalog(both(METER, 1, 1, model="audio", rule=session)))
     for id in ("a", "b"):
-        desk.do(usage(id, model="audio", session="s", quantities={METER: 8}))
+        desk.do(usage(id, model="audio", session="s", quantities={METER: 4}))
     desk.do(void("a"))
     assert desk.balance().decimal_charge() == 15
     desk.do(void("b", id="v-2"))

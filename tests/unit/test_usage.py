@@ -53,6 +53,14 @@ def test_the_canonical_payload_is_sorted_and_leaves_defaults_out() -> None:
     )
 
 
+def test_a_default_is_left_out_whatever_object_says_it() -> None:
+    """Text that a program put together is as much a default as the constant."""
+    built = usage(outcome="".join(["o", "k"]), billable="".join(["ten", "ant"]))
+    assert built.fingerprint == usage().fingerprint
+    error = usage(outcome="error", billable="".join(["ten", "ant"]))
+    assert error.fingerprint == usage(outcome="error").fingerprint
+
+
 def test_labels_and_raw_are_canonical_whatever_their_order_and_spelling() -> None:
     """Free-form members go through the same rules."""
     first = usage(labels={"b": "1", "a": "2"}, raw=msgspec.Raw(b'{"y": 1.0, "x": [1e0]}'))
