@@ -149,7 +149,7 @@ def test_the_canonical_payload_is_rfc_8785_of_the_canonical_document(data: dict[
         UsageEvent(id="", provider="", quantities={}, source="", tenant="")
     )
     tree = {
-        name: json.loads(bytes(value)) if name == "raw" else value
+        name: json.loads(value) if name == "raw" else value
         for name, value in members.items()
         if value != defaults[name] or name in ("id", "provider", "quantities", "source", "tenant")
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import msgspec
 import pytest
 from fakes.building import adjust, both, catalog, usage, void
 from fakes.desk import Desk
@@ -27,7 +26,7 @@ NEW = catalog(*both("tokens.input", 2, 1, model="new"))
 def test_a_void_carries_the_posting_that_it_takes_back() -> None:
     """Folding it needs no look-up."""
     desk = Desk()
-    desk.do(usage(user="u", raw=msgspec.Raw(b"{}")))
+    desk.do(usage(user="u", raw="{}"))
     recorded = desk.last()[-1]
     [entry] = desk.decide(void()).entries
     assert isinstance(recorded, UsageRecorded)

@@ -51,7 +51,7 @@ def test_what_is_not_in_the_shape_is_in_the_entry() -> None:
         plugin="g",
         hold="h",
         labels={"team": "blue"},
-        raw=msgspec.Raw(b'{"a":1}'),
+        raw='{"a":1}',
     )
     entry = Desk().decide(command).entries[-1]
     assert isinstance(entry, UsageRecorded)
