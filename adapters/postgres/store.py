@@ -34,6 +34,7 @@ from ledger.application.ports import (
     ConnectionLost,
     LedgerStore,
     LedgerWrite,
+    NewKey,
     Opening,
     TenantKey,
 )
@@ -306,20 +307,23 @@ class _PostgresBatch:
         return int(log.fetchall()[-1][0])
 
     def _write_keys(self, writes: Sequence[LedgerWrite]) -> None:
-        rows = [
-            (write.state.tenant_id, write.state.version, key)
-            for write in writes
-            for key in write.keys
-        ]
-        if rows:
+        tenants: list[int] = []
+        versions: list[int] = []
+        keys: list[NewKey] = []
+        for write in writes:
+            count = len(write.keys)
+            tenants += [write.state.tenant_id] * count
+            versions += [write.state.version] * count
+            keys += write.keys
+        if keys:
             self._connection.execute(
                 self._sql["insert_keys"],
                 {
-                    "tenants": arrays.int4s([row[0] for row in rows]),
-                    "keys": arrays.uuids([row[2].digest for row in rows]),
-                    "versions": arrays.int8s([row[1] for row in rows]),
-                    "indexes": arrays.int4s([row[2].index for row in rows]),
-                    "fingerprints": arrays.uuids([row[2].fingerprint for row in rows]),
+                    "tenants": arrays.int4s(tenants),
+                    "keys": arrays.uuids([key.digest for key in keys]),
+                    "versions": arrays.int8s(versions),
+                    "indexes": arrays.int4s([key.index for key in keys]),
+                    "fingerprints": arrays.uuids([key.fingerprint for key in keys]),
                 },
             )
 

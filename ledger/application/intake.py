@@ -129,7 +129,7 @@ def read_event(wire: bytes | msgspec.Raw) -> WireCommand | Problem:
         A command, or a problem with code and JSON pointer; never raises for bad input.
     """
     try:
-        if len(memoryview(wire)) > MAX_EVENT_BYTES:
+        if len(bytes(wire)) > MAX_EVENT_BYTES:
             raise InvalidInput(
                 f"the event has more than {MAX_EVENT_BYTES} bytes", code="event_too_large"
             )
@@ -137,15 +137,11 @@ def read_event(wire: bytes | msgspec.Raw) -> WireCommand | Problem:
             envelope = _usage(wire)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _read_slowly(wire)
-        if any(map(_is_decimal_type, envelope.data.quantities.values())):
+        if Decimal in map(type, envelope.data.quantities.values()):
             _check_spelling(wire)
         return _usage_command(envelope, plain=_is_plain(wire))
     except InvalidInput as error:
         return Problem.of(error)
-
-
-def _is_decimal_type(value: int | Decimal) -> bool:
-    return type(value) is Decimal
 
 
 def _check_spelling(wire: bytes | msgspec.Raw) -> None:
@@ -206,34 +202,35 @@ def usage_command(
         _check_texts(data, id=id, source=source, tenant=tenant)
     if data.labels:
         _check_labels(data.labels)
-    raw = _checked_raw(data.raw) if data.raw else None
+    raw = _checked_raw(data.raw) if data.raw else ""
     quantities, numbers, decimals = read_quantities(data.quantities, pointer="/data/quantities")
+    # By position, in the order of the members: keywords would cost a fifth of all reading.
     event = UsageEvent(
-        api_key=data.api_key,
-        attempt=data.attempt,
-        batch=data.batch,
-        billable=data.billable,
-        byok=data.byok,
-        conversation=data.conversation,
-        hold=data.hold,
-        id=id,
-        labels=data.labels,
-        model=data.model,
-        occurred_at=at,
-        outcome=data.outcome,
-        plugin=data.plugin,
-        project=data.project,
-        provider=data.provider,
-        provider_account=data.provider_account,
-        quantities=quantities,
-        raw=raw,
-        region=data.region,
-        request_id=data.request_id,
-        session=data.session,
-        source=source,
-        tenant=tenant,
-        tier=data.tier,
-        user=data.user,
+        data.api_key,
+        data.attempt,
+        data.batch,
+        data.billable,
+        data.byok,
+        data.conversation,
+        data.hold,
+        id,
+        data.labels,
+        data.model,
+        at,
+        data.outcome,
+        data.plugin,
+        data.project,
+        data.provider,
+        data.provider_account,
+        quantities,
+        raw,
+        data.region,
+        data.request_id,
+        data.session,
+        source,
+        tenant,
+        data.tier,
+        data.user,
     )
     return record_scaled(event, numbers, decimals)
 
@@ -270,17 +267,17 @@ def _check_labels(labels: Mapping[str, str]) -> None:
         check_text(value, pointer=pointer)
 
 
-def _checked_raw(raw: msgspec.Raw) -> msgspec.Raw | None:
+def _checked_raw(raw: msgspec.Raw) -> str:
     body = bytes(raw)
     if body == b"null":
-        return None
+        return ""
     if len(body) > MAX_RAW_BYTES:
         raise InvalidInput(
             f"raw has {len(body)} bytes; at most {MAX_RAW_BYTES} are kept",
             code="invalid_raw",
             pointer="/data/raw",
         )
-    return msgspec.Raw(body)
+    return body.decode()
 
 
 def _read_slowly(wire: bytes | msgspec.Raw) -> WireCommand | Problem:

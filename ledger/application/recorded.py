@@ -65,7 +65,7 @@ def recorded_event(*, tenant: str, shape: CompiledShape, entry: UsageRecorded) -
             meter: scaled_text(number, decimals)
             for meter, number in zip(of.meters, entry.quantities, strict=True)
         },
-        raw=msgspec.Raw(extra.raw) if extra.raw else None,
+        raw=extra.raw.decode(),
         region=of.region,
         request_id=extra.request_id,
         session=extra.session,

@@ -80,10 +80,10 @@ class TenantWork:
         outcome = decision.outcome
         if not decision.entries:
             return outcome
-        version = self.version
+        state = self.state
+        version = state.version + 1
         entries = self.entries
         first = len(entries)
-        state = self.state
         for index, entry in enumerate(decision.entries, first):
             entries.append(entry)
             evolve(state, entry, (version, index))

@@ -71,9 +71,9 @@ class Rated(msgspec.Struct, gc=False, frozen=True):
 
 
 class _Prices:
-    """All rows of one model, cost and one book's sell."""
+    """All rows of one model, cost and one book's sell, and the shapes compiled of them."""
 
-    __slots__ = ("contexts", "cost", "dates", "sell")
+    __slots__ = ("contexts", "cost", "dates", "sell", "shapes")
 
     def __init__(self, cost: Sequence[PricedRow], sell: Sequence[PricedRow]) -> None:
         rows = [priced.row for priced in (*cost, *sell)]
@@ -81,6 +81,7 @@ class _Prices:
         self.sell = _by_key(sell)
         self.dates = sorted({to_us(row.effective_from) for row in rows})
         self.contexts = sorted({row.key.context_over for row in rows} - {0})
+        self.shapes: dict[tuple[object, ...], CompiledShape] = {}
 
 
 _Index = dict[tuple[str, str, str, bool, int], list[tuple[int, PricedRow]]]
@@ -123,7 +124,6 @@ class Catalog:
                 self._sell.setdefault(sell, []).append(priced)
         self._names = ModelNames(matches, known=self._cost)
         self._models: dict[tuple[str, str, str], _Prices] = {}
-        self._memo: dict[tuple[object, ...], CompiledShape] = {}
 
     def rows(self, *, kind: PriceKind, book: str = "") -> list[PricedRow]:
         """Return the approved rows of one kind and, for sell rows, of one book."""
@@ -179,7 +179,6 @@ class Catalog:
         if prices.contexts:
             context = bisect_left(prices.contexts, _input_tokens(meters, numbers, decimals))
         memo = (
-            model,
             currency,
             event.source,
             event.tier,
@@ -196,13 +195,13 @@ class Catalog:
             context,
             tuple(map(bool, numbers)) if 0 in numbers else None,
         )
-        shape = self._memo.get(memo)
+        shape = prices.shapes.get(memo)
         if shape is None:
             over = prices.contexts[context - 1] if context else 0
             shape = _compile(event, meters, numbers, decimals, occurred_at, currency, prices, over)
-            if len(self._memo) >= _MEMO_LIMIT:
-                self._memo.clear()
-            self._memo[memo] = shape
+            if len(prices.shapes) >= _MEMO_LIMIT:
+                prices.shapes.clear()
+            prices.shapes[memo] = shape
         return shape
 
     def _load(self, provider: str, model: str, book: str) -> _Prices:

@@ -147,22 +147,23 @@ def _extra(event: UsageEvent, defaulted: bool) -> Extra | None:
         or event.plugin
         or event.hold
         or event.labels
-        or event.raw is not None
+        or event.raw
         or defaulted
     ):
         return None
+    # By position, in the order of the members: keywords cost more than the rest of this.
     return Extra(
-        api_key=event.api_key,
-        conversation=event.conversation,
-        hold=event.hold,
-        labels=event.labels,
-        plugin=event.plugin,
-        project=event.project,
-        raw=b"" if event.raw is None else bytes(event.raw),
-        request_id=event.request_id,
-        session=event.session,
-        time_defaulted=defaulted,
-        user=event.user,
+        event.api_key,
+        event.conversation,
+        event.hold,
+        event.labels,
+        event.plugin,
+        event.project,
+        event.raw.encode(),
+        event.request_id,
+        event.session,
+        defaulted,
+        event.user,
     )
 
 

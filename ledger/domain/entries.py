@@ -27,7 +27,6 @@ class Extra(
     msgspec.Struct,
     gc=False,
     frozen=True,
-    kw_only=True,
     omit_defaults=True,
     rename={
         "api_key": "k",

@@ -238,7 +238,10 @@ def _fold_usage(state: LedgerState, entry: UsageRecorded, ref: Ref) -> None:
     balance = state.balance(at)
     quantities = balance.quantities
     factor = shape.quantity_factor
-    for meter, number in zip(shape.shape.meters, entry.quantities, strict=True):
+    meters = shape.meters
+    if len(meters) != len(entry.quantities):
+        raise ValueError("the entry has not as many quantities as its shape has meters")
+    for meter, number in zip(meters, entry.quantities):  # noqa: B905 - lengths were compared
         quantities[meter] = quantities.get(meter, 0) + number * factor
     balance.events += 1
     if shape.unpriced:

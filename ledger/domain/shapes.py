@@ -132,6 +132,7 @@ class CompiledShape:
 
     Attributes:
         body: the shape's encoded form, its identity.
+        meters: the shape's.
         unpriced: whether entries carry no amounts.
         stateful: whether a leaf is rounded over a session, so amounts depend on history.
         plain: whether amounts are quantities times rates, nothing rounded.
@@ -147,6 +148,7 @@ class CompiledShape:
         "cost_decimals",
         "cost_factor",
         "cost_rates",
+        "meters",
         "plain",
         "quantity_factor",
         "sell_rates",
@@ -157,6 +159,7 @@ class CompiledShape:
 
     def __init__(self, shape: Shape, body: bytes) -> None:
         self.shape = shape
+        self.meters = shape.meters
         self.body = body
         self.quantity_factor = 10 ** (QUANTITY_DECIMALS - shape.decimals)
         card = shape.card

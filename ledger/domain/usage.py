@@ -38,8 +38,11 @@ PAYERS = (_TENANT, "platform")
 _QUANTITY_SCALE = 10**QUANTITY_DECIMALS
 
 
-class UsageEvent(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
+class UsageEvent(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """One usage event in canonical form; members are in canonical (alphabetical) order.
+
+    Every member has a default only so that the hot path may give them by position; ``id``,
+    ``provider``, ``quantities``, ``source`` and ``tenant`` are never empty in a valid event.
 
     Attributes:
         api_key: alias of the caller's key at the gateway.
@@ -76,27 +79,27 @@ class UsageEvent(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defau
     byok: bool = False
     conversation: str = ""
     hold: str = ""
-    id: str
+    id: str = ""
     labels: dict[str, str] = {}
     model: str = ""
     occurred_at: int | None = None
     outcome: str = _OK
     plugin: str = ""
     project: str = ""
-    provider: str
+    provider: str = ""
     provider_account: str = ""
-    quantities: dict[str, str]
-    raw: msgspec.Raw | None = None
+    quantities: dict[str, str] = {}
+    raw: str = ""
     region: str = ""
     request_id: str = ""
     session: str = ""
-    source: str
-    tenant: str
+    source: str = ""
+    tenant: str = ""
     tier: str = ""
     user: str = ""
 
 
-class RecordUsage(msgspec.Struct, gc=False, frozen=True):
+class RecordUsage(msgspec.Struct, gc=False, frozen=True, array_like=True):
     """Record one usage event.
 
     Attributes:
@@ -151,8 +154,7 @@ Correction = VoidUsage | AdjustUsage
 
 def key_digest(source: str, id: str) -> bytes:
     """Return the 16-byte digest of an idempotency key."""
-    start = source.encode()
-    return blake2b(b"%d:%b%b" % (len(start), start, id.encode()), digest_size=16).digest()
+    return blake2b(f"{len(source)}:{source}{id}".encode(), digest_size=16).digest()
 
 
 def conflict_digest(key: bytes, fingerprint: bytes) -> bytes:
@@ -175,10 +177,13 @@ def canonical_payload(event: UsageEvent) -> bytes:
     """
     if event.outcome is not _OK or event.billable is not _TENANT:
         event = _with_own_defaults(event)
-    if not event.labels and event.raw is None:
+    if not event.labels and not event.raw:
         return _encode(event)
     try:
-        return rfc8785.dumps(msgspec.json.decode(_encode(event)))
+        tree = msgspec.json.decode(_encode(event))
+        if event.raw:
+            tree["raw"] = msgspec.json.decode(event.raw)
+        return rfc8785.dumps(tree)
     except (rfc8785.CanonicalizationError, msgspec.MsgspecError, ValueError) as error:
         raise InvalidInput(
             f"raw has no canonical form (RFC 8785): {error}",

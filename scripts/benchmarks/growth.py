@@ -14,29 +14,23 @@ import json
 import resource
 import statistics
 import time
-from collections import deque
 from collections.abc import Sequence
 
 from adapters.bootstrap import tune_process
 from adapters.postgres.database import Database
-from ledger.application.engine import Ledger, PendingAnswers
-from ledger.application.intake import read_event
+from ledger.application.engine import Ledger
+from ledger.application.reader import EventReader
 from ledger.application.sequencer import Sequencer
-from scripts.benchmarks._common import FixedPrices, batches, database, events, say, server
-from scripts.benchmarks.ingest import BATCH, IN_FLIGHT, bytes_per_event
+from scripts.benchmarks._common import FixedPrices, database, events, say, server
+from scripts.benchmarks.ingest import bytes_per_event, record
 
 SAMPLES = 5
 
 
-def _ingest(ledger: Ledger, wire: Sequence[bytes]) -> float:
-    flying: deque[PendingAnswers] = deque()
+def _ingest(ledger: Ledger, reader: EventReader, wire: Sequence[bytes]) -> float:
     started = time.perf_counter()
-    for batch in batches(wire, BATCH):
-        flying.append(ledger.submit([read_event(event) for event in batch]))
-        if len(flying) >= IN_FLIGHT:
-            flying.popleft().wait()
-    while flying:
-        flying.popleft().wait()
+    for answers in record(ledger, reader, wire):
+        answers.wait()
     return len(wire) / (time.perf_counter() - started)
 
 
@@ -55,10 +49,10 @@ def main() -> None:
     rates: list[float] = []
     memory: list[float] = []
     with server() as url, database(url, "growth") as place:
-        with Database(place) as db:
+        with Database(place) as db, EventReader() as reader:
             ledger = Ledger(Sequencer(db.store, FixedPrices()))
             for step in range(steps):
-                rates.append(_ingest(ledger, events(options.sample, seed=step)))
+                rates.append(_ingest(ledger, reader, events(options.sample, seed=step)))
                 memory.append(_memory_mib())
                 say(f"{(step + 1) * options.sample:,} entries: {rates[-1]:,.0f}/s")
             ledger.close()

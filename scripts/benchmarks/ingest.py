@@ -2,8 +2,9 @@
 
     scripts/bench ingest [--events 200000] [--runs 5]
 
-The engine gets CloudEvents of four quantities for 200 tenants in batches of 1,000, one thread
-reading and rating while the sequencer commits, three batches in flight. The baseline copies one
+The engine gets CloudEvents of four quantities for 200 tenants in batches of 1,000: a reader
+process reads and checks them, as `tallybook import` does with large files, while this process
+rates and commits, eight batches in flight. The baseline copies one
 row an event, 1,000 rows a transaction, into a table with primary key (tenant_id, key, version)
 and an index on seq; its ``state`` holds the event's wire bytes, its columns are made beforehand.
 ``ratio_small_rows`` compares with a COPY whose ``state`` has as many bytes as the engine's own
@@ -17,8 +18,10 @@ import json
 import statistics
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
+from itertools import islice
 from uuid import UUID
 
 import psycopg
@@ -28,12 +31,13 @@ from adapters.postgres.audit import open_audit
 from adapters.postgres.database import Database
 from ledger.application.engine import Ledger, PendingAnswers
 from ledger.application.intake import read_event
+from ledger.application.reader import EventReader, Items
 from ledger.application.replay import replay
 from ledger.application.sequencer import Sequencer
 from scripts.benchmarks._common import FixedPrices, batches, database, events, say, server
 
 BATCH = 1_000
-IN_FLIGHT = 3
+IN_FLIGHT = 8
 ENTRY_BYTES = 76
 """What one entry of these events takes in a commit, for the small-row baseline."""
 _COPY_TABLE = """
@@ -73,23 +77,33 @@ def copy_rows(url: str, wire: Sequence[bytes], *, state_bytes: int | None) -> fl
 
 
 def ingest(url: str, wire: Sequence[bytes]) -> float:
-    """Return events per second of the engine, everything included."""
-    with Database(url) as db:
+    """Return events per second of the engine, everything included but the processes' start."""
+    with Database(url) as db, EventReader() as reader:
+        reader.read([]).result()
         ledger = Ledger(Sequencer(db.store, FixedPrices()))
-        flying: deque[PendingAnswers] = deque()
-        accepted = 0
         started = time.perf_counter()
-        for batch in batches(wire, BATCH):
-            flying.append(ledger.submit([read_event(event) for event in batch]))
-            if len(flying) >= IN_FLIGHT:
-                accepted += _accepted(flying.popleft())
-        while flying:
-            accepted += _accepted(flying.popleft())
+        accepted = sum(map(_accepted, record(ledger, reader, wire)))
         seconds = time.perf_counter() - started
         ledger.close()
     if accepted != len(wire):
         raise SystemExit(f"{accepted} of {len(wire)} events were accepted")
     return len(wire) / seconds
+
+
+def record(ledger: Ledger, reader: EventReader, wire: Sequence[bytes]) -> Iterator[PendingAnswers]:
+    """Yield the answers of batches, some batches being read and some committed meanwhile."""
+    reading: deque[Future[Items]] = deque()
+    flying: deque[PendingAnswers] = deque()
+    waiting = batches(wire, BATCH)
+    while True:
+        for batch in islice(waiting, IN_FLIGHT - len(reading)):
+            reading.append(reader.read(batch))
+        if reading:
+            flying.append(ledger.submit(reading.popleft().result()))
+        if not flying:
+            return
+        if not reading or len(flying) >= IN_FLIGHT:
+            yield flying.popleft()
 
 
 def _accepted(answers: PendingAnswers) -> int:

@@ -197,11 +197,10 @@ def test_a_null_raw_is_no_raw() -> None:
     """And any other JSON value is kept as it came."""
     nothing = read_event(json.dumps(_data(raw=None)).encode())
     assert isinstance(nothing, RecordUsage)
-    assert nothing.event.raw is None
+    assert nothing.event.raw == ""
     something = read_event(wire().replace(b'"provider"', b'"raw": [1, 2.50], "provider"'))
     assert isinstance(something, RecordUsage)
-    assert something.event.raw is not None
-    assert bytes(something.event.raw) == b"[1, 2.50]"
+    assert something.event.raw == "[1, 2.50]"
 
 
 def test_the_types_are_versioned_names() -> None:
