@@ -214,13 +214,10 @@ def _demo_folder() -> Path:
 
 
 def tune_process() -> None:
-    """Tune the interpreter for a program that reads and commits at the same time.
+    """Let the cycle collector come seldom: commands and entries are values without cycles.
 
-    Commands and entries are values without cycles, so the collector may come seldom; and the
-    sequencer's thread, back from the database, should not wait 5 ms for a reader that computes.
     For programs of ours only; a library leaves its host's interpreter alone.
     """
-    sys.setswitchinterval(0.001)
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)

@@ -145,6 +145,8 @@ class _PostgresBatch:
         self._recorder = recorder
         self._sql = queries.load("store")
         self._open = False
+        self._last_tenant: int | None = None
+        self._opened: list[LedgerState] = []
 
     def begin(self, *, since: int, keys: Collection[TenantKey]) -> None:
         """Begin, lock, and read what the opening tells, in one round trip."""
@@ -206,19 +208,14 @@ class _PostgresBatch:
         return list(states.values())
 
     def open_tenant(self, name: str, *, currency: str, timezone: str, book: str) -> LedgerState:
-        """Return a new ledger; its row is written at once, under the writer lock."""
-        [(last,)] = self._connection.execute(self._sql["last_tenant"]).fetchall()
-        state = LedgerState(last + 1, name, currency=currency, timezone=timezone, book=book)
-        self._connection.execute(
-            self._sql["insert_tenants"],
-            {
-                "ids": arrays.int4s([state.tenant_id]),
-                "names": arrays.texts([name]),
-                "currencies": arrays.texts([currency]),
-                "timezones": arrays.texts([timezone]),
-                "books": arrays.texts([book]),
-            },
+        """Return a new ledger; its row is written with its first commit."""
+        if self._last_tenant is None:
+            self._last_tenant = int(one(self._connection.execute(self._sql["last_tenant"]))[0])
+        self._last_tenant += 1
+        state = LedgerState(
+            self._last_tenant, name, currency=currency, timezone=timezone, book=book
         )
+        self._opened.append(state)
         return state
 
     def balances(self, periods: Collection[tuple[int, str]]) -> dict[tuple[int, str], Balance]:
@@ -299,6 +296,7 @@ class _PostgresBatch:
                 ],
             )
             self._write_keys(writes)
+            self._open_tenants()
             self._write_tenants(writes)
             self._write_balances(writes)
             self._write_rare(writes)
@@ -324,6 +322,20 @@ class _PostgresBatch:
                     "versions": arrays.int8s(versions),
                     "indexes": arrays.int4s([key.index for key in keys]),
                     "fingerprints": arrays.uuids([key.fingerprint for key in keys]),
+                },
+            )
+
+    def _open_tenants(self) -> None:
+        opened = self._opened
+        if opened:
+            self._connection.execute(
+                self._sql["insert_tenants"],
+                {
+                    "ids": arrays.int4s([state.tenant_id for state in opened]),
+                    "names": arrays.texts([state.tenant for state in opened]),
+                    "currencies": arrays.texts([state.currency for state in opened]),
+                    "timezones": arrays.texts([state.timezone for state in opened]),
+                    "books": arrays.texts([state.book for state in opened]),
                 },
             )
 

@@ -21,6 +21,7 @@ from ledger.domain.entries import (
     Entry,
     LedgerOpened,
     ShapeDefined,
+    UsageRecorded,
     commit_digest,
     encode_commit,
     stream_of,
@@ -87,6 +88,8 @@ class TenantWork:
         for index, entry in enumerate(decision.entries, first):
             entries.append(entry)
             evolve(state, entry, (version, index))
+            if type(entry) is UsageRecorded:
+                continue
             if type(entry) is ShapeDefined:
                 self.new_shapes.append((entry.number, entry.body))
             elif type(entry) is ConflictKept:

@@ -105,6 +105,16 @@ def _record(
     shape = rated.shape
     number = state.numbers.get(shape.body)
     entries: list[Entry] = []
+    if (
+        number is not None
+        and not defaulted
+        and not (shape.stateful or shape.unpriced or state.pending)
+    ):
+        # The usual case, by itself because every event pays for what stands here.
+        extra = _extra(event, defaulted)
+        charge, cost = rated.charge, rated.cost
+        recorded = UsageRecorded(event.id, at, number, command.numbers, charge, cost, extra)
+        return Decision((recorded,), _PLAIN, key, command.fingerprint, 0)
     if number is None:
         number = len(state.shapes)
         entries.append(ShapeDefined(number, shape.body))
