@@ -20,6 +20,9 @@ from ledger.application.workingset import Prepared
 from ledger.domain.commands import Command, Outcome
 from ledger.domain.errors import Problem
 
+_CHUNK = 250
+"""Items that are prepared in one go, while the sequencer waits for the database."""
+
 
 class PendingAnswers(msgspec.Struct, frozen=True):
     """Answers to a batch, some of which are known before its commit.
@@ -92,13 +95,23 @@ class Ledger:
     def _sort(
         self, items: Sequence[WireCommand | Problem]
     ) -> tuple[list[Outcome | None], list[Prepared]]:
-        prepare = self.sequencer.prepare
         known: list[Outcome | None] = []
         prepared: list[Prepared] = []
+        for start in range(0, len(items), _CHUNK):
+            with self.sequencer.deciding:
+                self._sort_chunk(items[start : start + _CHUNK], known, prepared)
+        return known, prepared
+
+    def _sort_chunk(
+        self,
+        items: Sequence[WireCommand | Problem],
+        known: list[Outcome | None],
+        prepared: list[Prepared],
+    ) -> None:
+        prepare = self.sequencer.prepare
         for item in items:
             if isinstance(item, Problem):
                 known.append(Outcome("rejected", problem=item))
             else:
                 known.append(None)
                 prepared.append(prepare(item))
-        return known, prepared

@@ -59,6 +59,26 @@ def read_lines(lines: Sequence[bytes]) -> Items:
     return [read_event(line) for line in lines]
 
 
+class Reading:
+    """Lines that are being read.
+
+    Args:
+        lines: what to read.
+
+    Attributes:
+        frame: the reader's answer; None if it was lost.
+    """
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = lines
+        self.frame: Future[bytes | None] = Future()
+
+    def result(self) -> Items:
+        """Wait, and return one command or problem a line; unpacks in the caller's thread."""
+        frame = self.frame.result()
+        return read_lines(self._lines) if frame is None else _items(frame)
+
+
 class EventReader:
     """Reads batches of lines in another process, in order; thread-safe.
 
@@ -73,27 +93,27 @@ class EventReader:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         self._sending = threading.Lock()
-        self._waiting: deque[tuple[Sequence[bytes], Future[Items]]] = deque()
+        self._waiting: deque[Reading] = deque()
         self._lost = False
         self._receiver = threading.Thread(
             target=self._receive, name="tallybook-reader", daemon=True
         )
         self._receiver.start()
 
-    def read(self, lines: Sequence[bytes]) -> Future[Items]:
-        """Queue lines; the future gives one command or problem a line, in order."""
-        future: Future[Items] = Future()
+    def read(self, lines: Sequence[bytes]) -> Reading:
+        """Queue lines; the result is one command or problem a line, in order."""
+        reading = Reading(lines)
         with self._sending:
             if not self._lost:
-                self._waiting.append((lines, future))
+                self._waiting.append(reading)
                 try:
                     _send(_pipe(self._process.stdin), _encode(lines))
                 except OSError:
                     # The receiver sees the end of the answers and reads what waits itself.
                     self._lost = True
-                return future
-        future.set_result(read_lines(lines))
-        return future
+                return reading
+        reading.frame.set_result(None)
+        return reading
 
     def close(self) -> None:
         """End the process; what is still queued is read here."""
@@ -119,13 +139,11 @@ class EventReader:
             if frame is None:
                 break
             # No lock: a sender may hold it, waiting for the reader, which waits for this thread.
-            _, future = self._waiting.popleft()
-            future.set_result(_items(frame))
+            self._waiting.popleft().frame.set_result(frame)
         self._lost = True
         with self._sending:
             while self._waiting:
-                lines, future = self._waiting.popleft()
-                future.set_result(read_lines(lines))
+                self._waiting.popleft().frame.set_result(None)
 
 
 def _pipe(stream: object) -> BinaryIO:

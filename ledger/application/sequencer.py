@@ -97,6 +97,10 @@ class Sequencer:
         self._waiting: deque[_Submission] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        # Held while the worker computes and free while it waits for the database. Callers who
+        # prepare commands take it, so that they compute when the worker does not: otherwise
+        # both share the interpreter at one time, and at the other nobody uses it.
+        self.deciding = threading.Lock()
         self._worker: threading.Thread | None = None
 
     # -- the callers' side ------------------------------------------------------------
@@ -243,20 +247,12 @@ class Sequencer:
             catalog = self._catalog
             works = self._works(batch, commands)
             load_working_set(batch, commands, works, known, catalog)
-            outcomes = []
-            now = opening.now
-            for prepared in commands:
-                work = works[prepared.tenant]
-                decision = decide(
-                    work.state,
-                    prepared.command,
-                    known=work,
-                    catalog=catalog,
-                    now=now,
-                    rated=prepared.rated,
-                )
-                outcomes.append(work.append(decision))
-            writes = [work.write(now) for work in works.values() if work.entries]
+            with self.deciding:
+                outcomes = [
+                    _run(works[prepared.tenant], prepared, catalog, opening.now)
+                    for prepared in commands
+                ]
+                writes = [work.write(opening.now) for work in works.values() if work.entries]
             head = batch.write(writes) if writes else opening.head
         kept = (work.state for work in works.values() if work.state.version)
         self._cache.keep(kept, position=head)
@@ -301,3 +297,16 @@ class Sequencer:
             works[name] = work = TenantWork(state)
             work.open()
         return works
+
+
+def _run(work: TenantWork, prepared: Prepared, catalog: Catalog, now: int) -> Outcome:
+    """Decide one command and add what it does to its tenant's commit."""
+    decision = decide(
+        work.state,
+        prepared.command,
+        known=work,
+        catalog=catalog,
+        now=now,
+        rated=prepared.rated,
+    )
+    return work.append(decision)

@@ -19,7 +19,6 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from itertools import islice
 from uuid import UUID
@@ -31,7 +30,7 @@ from adapters.postgres.audit import open_audit
 from adapters.postgres.database import Database
 from ledger.application.engine import Ledger, PendingAnswers
 from ledger.application.intake import read_event
-from ledger.application.reader import EventReader, Items
+from ledger.application.reader import EventReader, Reading
 from ledger.application.replay import replay
 from ledger.application.sequencer import Sequencer
 from scripts.benchmarks._common import FixedPrices, batches, database, events, say, server
@@ -92,7 +91,7 @@ def ingest(url: str, wire: Sequence[bytes]) -> float:
 
 def record(ledger: Ledger, reader: EventReader, wire: Sequence[bytes]) -> Iterator[PendingAnswers]:
     """Yield the answers of batches, some batches being read and some committed meanwhile."""
-    reading: deque[Future[Items]] = deque()
+    reading: deque[Reading] = deque()
     flying: deque[PendingAnswers] = deque()
     waiting = batches(wire, BATCH)
     while True:
