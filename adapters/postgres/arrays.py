@@ -7,8 +7,10 @@ element type, length and lower bound, then length-prefixed elements, all big-end
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Sequence
-from struct import pack
+from struct import Struct, pack
 from typing import ClassVar
 
 from psycopg.abc import AdaptContext
@@ -71,20 +73,34 @@ def uuids(values: Sequence[bytes]) -> UuidArray:
     return UuidArray(_head(2950, len(values)) + b"\0\0\0\x10" + b"\0\0\0\x10".join(values))
 
 
-def _integers(values: Sequence[int], size: int, code: str) -> bytes:
-    flat = [size] * (2 * len(values))
-    flat[1::2] = values
-    return pack(f">{f'i{code}' * len(values)}", *flat)
-
-
 def int8s(values: Sequence[int]) -> Int8Array:
     """Return integers as ``int8[]``."""
-    return Int8Array(_head(20, len(values)) + _integers(values, 8, "q"))
+    one = Struct(">iq").pack
+    return Int8Array(_head(20, len(values)) + b"".join([one(8, value) for value in values]))
 
 
 def int4s(values: Sequence[int]) -> Int4Array:
     """Return integers as ``int4[]``."""
-    return Int4Array(_head(23, len(values)) + _integers(values, 4, "i"))
+    flat = [4] * (2 * len(values))
+    flat[1::2] = values
+    packed = array("i", flat)
+    if sys.byteorder == "little":
+        packed.byteswap()
+    return Int4Array(_head(23, len(values)) + packed.tobytes())
+
+
+def repeated_int8s(runs: Sequence[tuple[int, int]]) -> Int8Array:
+    """Return ``int8[]`` of runs ``(value, times)``."""
+    one = Struct(">iq").pack
+    count = sum(times for _, times in runs)
+    return Int8Array(_head(20, count) + b"".join([one(8, value) * times for value, times in runs]))
+
+
+def repeated_int4s(runs: Sequence[tuple[int, int]]) -> Int4Array:
+    """Return ``int4[]`` of runs ``(value, times)``."""
+    one = Struct(">ii").pack
+    count = sum(times for _, times in runs)
+    return Int4Array(_head(23, count) + b"".join([one(4, value) * times for value, times in runs]))
 
 
 def _blobs(values: Sequence[bytes]) -> bytes:

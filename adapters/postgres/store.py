@@ -34,7 +34,6 @@ from ledger.application.ports import (
     ConnectionLost,
     LedgerStore,
     LedgerWrite,
-    NewKey,
     Opening,
     TenantKey,
 )
@@ -305,21 +304,15 @@ class _PostgresBatch:
         return int(log.fetchall()[-1][0])
 
     def _write_keys(self, writes: Sequence[LedgerWrite]) -> None:
-        tenants: list[int] = []
-        versions: list[int] = []
-        keys: list[NewKey] = []
-        for write in writes:
-            count = len(write.keys)
-            tenants += [write.state.tenant_id] * count
-            versions += [write.state.version] * count
-            keys += write.keys
+        keys = [key for write in writes for key in write.keys]
         if keys:
+            sizes = [(write.state, len(write.keys)) for write in writes]
             self._connection.execute(
                 self._sql["insert_keys"],
                 {
-                    "tenants": arrays.int4s(tenants),
+                    "tenants": arrays.repeated_int4s([(s.tenant_id, n) for s, n in sizes]),
                     "keys": arrays.uuids([key.digest for key in keys]),
-                    "versions": arrays.int8s(versions),
+                    "versions": arrays.repeated_int8s([(s.version, n) for s, n in sizes]),
                     "indexes": arrays.int4s([key.index for key in keys]),
                     "fingerprints": arrays.uuids([key.fingerprint for key in keys]),
                 },

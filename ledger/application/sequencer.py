@@ -248,10 +248,7 @@ class Sequencer:
             works = self._works(batch, commands)
             load_working_set(batch, commands, works, known, catalog)
             with self.deciding:
-                outcomes = [
-                    _run(works[prepared.tenant], prepared, catalog, opening.now)
-                    for prepared in commands
-                ]
+                outcomes = _decide_all(commands, works, catalog, opening.now)
                 writes = [work.write(opening.now) for work in works.values() if work.entries]
             head = batch.write(writes) if writes else opening.head
         kept = (work.state for work in works.values() if work.state.version)
@@ -299,14 +296,20 @@ class Sequencer:
         return works
 
 
-def _run(work: TenantWork, prepared: Prepared, catalog: Catalog, now: int) -> Outcome:
-    """Decide one command and add what it does to its tenant's commit."""
-    decision = decide(
-        work.state,
-        prepared.command,
-        known=work,
-        catalog=catalog,
-        now=now,
-        rated=prepared.rated,
-    )
-    return work.append(decision)
+def _decide_all(
+    commands: list[Prepared], works: dict[str, TenantWork], catalog: Catalog, now: int
+) -> list[Outcome]:
+    """Decide commands in order, each upon what those before it did; return the answers."""
+    outcomes = []
+    for prepared in commands:
+        work = works[prepared.tenant]
+        decision = decide(
+            work.state,
+            prepared.command,
+            known=work,
+            catalog=catalog,
+            now=now,
+            rated=prepared.rated,
+        )
+        outcomes.append(work.append(decision))
+    return outcomes
