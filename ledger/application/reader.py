@@ -83,10 +83,13 @@ class EventReader:
     """Reads batches of lines in another process, in order; thread-safe.
 
     Use it as a context manager, or `close` it.
+
+    Attributes:
+        process: the reader.
     """
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - our own module in our own interpreter
+        self.process = subprocess.Popen(  # noqa: S603 - our own module in our own interpreter
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -107,7 +110,7 @@ class EventReader:
             if not self._lost:
                 self._waiting.append(reading)
                 try:
-                    _send(_pipe(self._process.stdin), _encode(lines))
+                    _send(_pipe(self.process.stdin), _encode(lines))
                 except OSError:
                     # The receiver sees the end of the answers and reads what waits itself.
                     self._lost = True
@@ -118,10 +121,10 @@ class EventReader:
     def close(self) -> None:
         """End the process; what is still queued is read here."""
         with contextlib.suppress(OSError):
-            _pipe(self._process.stdin).close()
+            _pipe(self.process.stdin).close()
         self._receiver.join()
-        _pipe(self._process.stdout).close()
-        self._process.wait()
+        _pipe(self.process.stdout).close()
+        self.process.wait()
 
     def __enter__(self) -> EventReader:
         return self
@@ -130,7 +133,7 @@ class EventReader:
         self.close()
 
     def _receive(self) -> None:
-        answers = _pipe(self._process.stdout)
+        answers = _pipe(self.process.stdout)
         while True:
             try:
                 frame = _receive(answers)

@@ -1,0 +1,81 @@
+"""The reader process: the same items in the same order, whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+
+from ledger.application.importing.cloudevents import read_cloudevents
+from ledger.application.reader import EventReader, read_lines
+from ledger.domain.errors import Problem
+
+USAGE = {
+    "specversion": "1.0",
+    "type": "tallybook.usage.v2",
+    "source": "s",
+    "subject": "acme",
+    "time": "2026-10-01T00:00:00Z",
+    "data": {"provider": "openai", "quantities": {"tokens.input": 1}, "raw": {"a": [1, 2.5]}},
+}
+
+
+def _lines(count: int) -> list[bytes]:
+    """Return usage events, every seventh line something else."""
+    void = {"type": "tallybook.usage.void.v2", "data": {"id": "e-0"}}
+    adjust = {
+        "type": "tallybook.usage.adjust.v2",
+        "data": {"id": "e-1", "quantities": {"tokens.input": 2}},
+    }
+    lines = []
+    for number in range(count):
+        other = {0: void, 1: adjust}.get(number // 7 % 3, {"type": "?"}) if number % 7 == 0 else {}
+        lines.append(json.dumps({**USAGE, "id": f"e-{number}", **other}).encode())
+    return [*lines, b"{broken", "e\u0301\ud7ff".encode(), b""]
+
+
+def test_a_reader_gives_what_this_process_would_read() -> None:
+    """Usage, corrections and problems come back equal and in order."""
+    lines = _lines(40)
+    with EventReader() as reader:
+        halves = [reader.read(lines[:20]), reader.read(lines[20:]), reader.read([])]
+        items = [item for half in halves for item in half.result()]
+    assert items == read_lines(lines)
+    assert {type(item).__name__ for item in items} == {
+        "RecordUsage",
+        "VoidUsage",
+        "AdjustUsage",
+        "Problem",
+    }
+
+
+def test_what_a_lost_reader_had_is_read_here() -> None:
+    """Killed with lines in its queue, it takes nothing with it."""
+    lines = _lines(500)
+    with EventReader() as reader:
+        before = reader.read(lines)
+        reader.process.kill()
+        queued = [reader.read(lines) for _ in range(20)]
+        assert before.result() == read_lines(lines)
+        assert all(reading.result() == read_lines(lines) for reading in queued)
+
+
+def test_closing_a_reader_twice_is_no_error_and_ends_its_process() -> None:
+    """No process is left behind."""
+    reader = EventReader()
+    reader.close()
+    reader.close()
+    assert reader.process.returncode == 0
+    assert len(reader.read([b"{}"]).result()) == 1
+
+
+def test_lines_of_a_long_file_keep_their_numbers_and_their_problems() -> None:
+    """Blank lines count, lines that are too long keep their place, batches change nothing."""
+    long = Problem(code="line_too_long", message="too long")
+    texts = _lines(2_600)
+    lines = [
+        (number, b"" if number % 50 == 0 else text, long if number % 333 == 0 else None)
+        for number, text in enumerate(texts, 1)
+    ]
+    here = list(read_cloudevents(lines, reader_after=10_000))
+    there = list(read_cloudevents(lines, reader_after=10))
+    assert there == here
+    assert [number for number, _, item in there if item == long] == list(range(333, 2_601, 333))
