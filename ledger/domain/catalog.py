@@ -362,14 +362,17 @@ def _compile(
 
     def leaves(kind: PriceKind) -> list[PricedRow | None]:
         sell = kind is PriceKind.SELL
-        tier = BYOK_TIER if sell and event.byok else event.tier
+        fee = sell and event.byok
+        tier = BYOK_TIER if fee else event.tier
+        # A platform fee is ours, so the provider's batch price has no part in it.
+        batch = event.batch and not fee
         index = prices.sell if sell else prices.cost
         rows: list[PricedRow | None] = []
         for meter, number in zip(meters, numbers, strict=True):
-            row = _row(index, meter, event.region, tier, event.batch, over, prices, at)
+            row = _row(index, meter, event.region, tier, batch, over, prices, at)
             if sell and row is not None and row.row.currency != currency:
                 row = None
-            if row is None and number and not (sell and event.byok):
+            if row is None and number and not fee:
                 missing.append(f"{kind}:{meter}")
             rows.append(row)
         return rows

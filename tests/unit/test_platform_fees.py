@@ -61,3 +61,8 @@ def test_a_fee_of_the_model_itself_outweighs_the_one_for_all() -> None:
         PriceKind.SELL, PriceKey("openai", "m1", "requests", tier=BYOK_TIER), "3", "default/o@2.0"
     )
     assert _charge_and_cost(Catalog([*MODEL, FEE, own]), byok=True) == (3, 0, False)
+
+
+def test_a_fee_applies_to_batch_calls_too() -> None:
+    """The provider's batch price is no part of a platform fee."""
+    assert _charge_and_cost(Catalog([*MODEL, FEE]), byok=True, batch=True) == (1, 0, False)
