@@ -73,9 +73,7 @@ def register_tenants(app: typer.Typer, open_services: OpenServices) -> None:
     ) -> None:
         """Open a tenant's ledger; its settings are for good."""
         with open_services() as services:
-            outcome = services.tenants.open(
-                name, currency=currency, timezone=timezone, book=book
-            )
+            outcome = services.tenants.open(name, currency=currency, timezone=timezone, book=book)
         if outcome.problem is not None:
             raise InvalidInput(
                 outcome.problem.message, code=outcome.problem.code, pointer="/tenant"

@@ -40,14 +40,19 @@ class LedgerRecorder(PostgresApplicationRecorder):
         super().__init__(datastore, events_table_name=LOG_TABLE)
         # Our migrations own every table; the library must create nothing.
         self.sql_create_statements.clear()
+        # Positions are counted under the writer lock, not drawn from a sequence: a sequence
+        # leaves holes, and in a database that was copied from another it can step back after
+        # a crash.
         self.lock_table_statements = [SQL("SELECT pg_advisory_xact_lock({})").format(WRITER_LOCK)]
         self.insert_columns_statement = SQL(
-            "INSERT INTO {}.{} (originator_id, originator_version, topic, state)"
-            " SELECT originator_id, originator_version, topic, state"
-            " FROM unnest(%s, %s, %s, %s)"
-            " AS new (originator_id, originator_version, topic, state)"
+            "INSERT INTO {table}"
+            " (notification_id, originator_id, originator_version, topic, state)"
+            " SELECT coalesce((SELECT max(notification_id) FROM {table}), 0) + place,"
+            " originator_id, originator_version, topic, state"
+            " FROM unnest(%s, %s, %s, %s) WITH ORDINALITY"
+            " AS new (originator_id, originator_version, topic, state, place)"
             " RETURNING notification_id"
-        ).format(Identifier(datastore.schema), Identifier(LOG_TABLE))
+        ).format(table=Identifier(datastore.schema, LOG_TABLE))
 
     def append(self, cursor: Cursor[Any], stored_events: Sequence[StoredEvent]) -> None:
         """Insert stored events in a transaction that holds the writer lock; ids are returned rows.

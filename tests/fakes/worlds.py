@@ -98,8 +98,10 @@ class _PostgresPrices:
         with psycopg.connect(self._url, options=_SEARCH_PATH) as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (WRITER_LOCK,))
             connection.execute(
-                "INSERT INTO ledger_log (originator_id, originator_version, topic, state)"
-                " VALUES ('prices-test', %s, 'test:1', '')",
+                "INSERT INTO ledger_log"
+                " (notification_id, originator_id, originator_version, topic, state)"
+                " SELECT coalesce(max(notification_id), 0) + 1, 'prices-test', %s, 'test:1', ''"
+                " FROM ledger_log",
                 (self._version,),
             )
 

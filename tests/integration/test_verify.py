@@ -429,8 +429,9 @@ def test_a_charge_that_does_not_follow_from_its_rates_is_found_by_a_deep_audit(
             commit_digest(stream_of(tenant_id), version, state), commit.recorded_at, [cheaper]
         )
         connection.execute(
-            "INSERT INTO ledger_log (originator_id, originator_version, topic, state)"
-            " VALUES (%s, %s, 'tb.commit:1', %s)",
+            "INSERT INTO ledger_log"
+            " (notification_id, originator_id, originator_version, topic, state)"
+            " SELECT max(notification_id) + 1, %s, %s, 'tb.commit:1', %s FROM ledger_log",
             [stream_of(tenant_id), version + 1, body],
         )
         differences = list(audit(connection, deep=True).differences)
