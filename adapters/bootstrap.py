@@ -19,7 +19,9 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
+import psycopg
 import typer
+from eventsourcing import persistence
 
 from adapters.cli import app as command_line
 from adapters.cli import (
@@ -47,7 +49,7 @@ from adapters.postgres.readmodels import PostgresReads
 from adapters.providers import detect, parse_sse
 from adapters.providers import normalize as normalize_response
 from ledger.application.engine import Ledger
-from ledger.application.ports import AuditView
+from ledger.application.ports import AuditView, ConnectionLost
 from ledger.application.price_shelf import PriceLibrary
 from ledger.application.prices import PriceBooks, PriceSources
 from ledger.application.rerating import Rerating
@@ -177,8 +179,11 @@ def build() -> typer.Typer:
 
     @contextmanager
     def open_services() -> Iterator[Tallybook]:
-        with open_ledger(progress=_say) as tallybook:
-            yield tallybook
+        try:
+            with open_ledger(progress=_say) as tallybook:
+                yield tallybook
+        except (psycopg.OperationalError, persistence.OperationalError) as error:
+            raise ConnectionLost(f"the database connection was lost: {error}") from error
 
     server = embedded.EmbeddedDatabase()
     demo.register(

@@ -14,6 +14,7 @@ from adapters.cli.output import ExitCode, JsonOption, err, number, out, print_js
 from adapters.cli.services import OpenServices
 from ledger.application.replay import Difference
 from ledger.application.verify import Progress, VerifyReport, verify
+from ledger.application.verify_prices import price_differences
 
 PROGRESS_EVERY_S = 5.0
 """Seconds between two lines of progress where they cannot overwrite each other."""
@@ -37,6 +38,13 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
         """Fold the whole log again and compare it with every row; exits 5 if they differ."""
         with open_services() as services, services.audit() as view:
             report = verify(view=view, tenant=tenant, deep=deep, progress=_progress())
+            prices = price_differences(reads=services.reads, prices=services.prices, tenant=tenant)
+        if prices:
+            report = msgspec.structs.replace(
+                report,
+                differences=[*report.differences, *prices],
+                total=report.total + len(prices),
+            )
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")
         if json:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from uuid import UUID
 
 import psycopg
+from eventsourcing import persistence
 from eventsourcing.persistence import StoredEvent
 from psycopg import Connection, Cursor
 from psycopg.rows import tuple_row
@@ -115,6 +116,10 @@ class PostgresStore:
                 yield batch
             finally:
                 batch.end()
+        except (persistence.OperationalError, persistence.InterfaceError) as error:
+            # Prices are read through the library, which has errors of its own.
+            self.close()
+            raise ConnectionLost(f"the database connection was lost: {error}") from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             lost = self._connection is None or self._connection.closed
             self.close()

@@ -97,6 +97,7 @@ class Sequencer:
         self._waiting: deque[_Submission] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self._down = False
         # Held while the worker computes and free while it waits for the database. Callers who
         # prepare commands take it, so that they compute when the worker does not: otherwise
         # both share the interpreter at one time, and at the other nobody uses it.
@@ -226,12 +227,17 @@ class Sequencer:
             one.future.set_exception(error)
 
     def _run_with_retries(self, commands: list[Prepared]) -> list[Outcome]:
-        for delay_s in (*self._retry_delays_s, None):
+        # What waited while a batch gave up does not wait as long again: one attempt each.
+        delays = () if self._down else self._retry_delays_s
+        for delay_s in (*delays, None):
             try:
-                return self._batch(commands)
+                outcomes = self._batch(commands)
+                self._down = False
+                return outcomes
             except ConnectionLost as error:
                 self._cache.clear()
                 if delay_s is None or self._closing:
+                    self._down = True
                     raise
                 _log.warning("batch of %d runs again in %s s: %s", len(commands), delay_s, error)
                 time.sleep(delay_s)

@@ -13,7 +13,7 @@ from ledger.domain.entries import (
     UsageRerated,
     UsageVoided,
 )
-from ledger.domain.ledger import LedgerState, Ref
+from ledger.domain.ledger import LedgerState, Ref, session_of_period
 from ledger.domain.money import scaled_text
 from ledger.domain.shapes import CompiledShape
 
@@ -58,6 +58,7 @@ class AmountCheck:
         self, state: LedgerState, shape: CompiledShape, entry: UsageRecorded, ref: Ref
     ) -> None:
         session = entry.extra.session if entry.extra is not None else ""
+        session = session_of_period(state.timezone, session, entry.occurred_at)
         running = state.accumulators
         charges, costs, _ = session_amounts(
             shape, entry.quantities, session, lambda key: running.get(key, 0)

@@ -26,7 +26,13 @@ from ledger.domain.entries import (
     UsageVoided,
 )
 from ledger.domain.errors import InvariantViolation, Problem
-from ledger.domain.ledger import CorrectionState, LedgerState, Ref, standing_posting
+from ledger.domain.ledger import (
+    CorrectionState,
+    LedgerState,
+    Ref,
+    session_of_period,
+    standing_posting,
+)
 from ledger.domain.money import scaled_text
 from ledger.domain.shapes import CompiledShape, shape_from_body
 from ledger.domain.usage import (
@@ -48,12 +54,14 @@ def session_totals(
     shape: CompiledShape,
     numbers: tuple[int, ...],
     extra: Extra | None,
+    at: int,
     so_far: Callable[[str], int] | None = None,
 ) -> tuple[int, int, Extra]:
     """Return charge, cost and extra of quantities that are rounded over their session."""
     extra = extra or Extra()
+    session = session_of_period(state.timezone, extra.session, at)
     charges, costs, _ = session_amounts(
-        shape, numbers, extra.session, so_far or (lambda key: state.accumulators.get(key, 0))
+        shape, numbers, session, so_far or (lambda key: state.accumulators.get(key, 0))
     )
     extra = msgspec.structs.replace(extra, leaf_charges=charges, leaf_costs=costs)
     return sum(charges), sum(costs), extra
@@ -154,7 +162,7 @@ def _reversal(
     if not shape.stateful or after_recording:
         return posting
     negative = tuple(-number for number in posting.quantities)
-    charge, cost, extra = session_totals(state, shape, negative, posting.extra)
+    charge, cost, extra = session_totals(state, shape, negative, posting.extra, posting.occurred_at)
     extra = msgspec.structs.replace(
         extra,
         leaf_charges=tuple(-leaf for leaf in extra.leaf_charges),
@@ -213,7 +221,9 @@ def _repost(
         extra = msgspec.structs.replace(extra, leaf_charges=(), leaf_costs=())
     if rated.shape.stateful:
         so_far = _without(state, shape, reversed_)
-        charge, cost, extra = session_totals(state, rated.shape, numbers, extra, so_far)
+        charge, cost, extra = session_totals(
+            state, rated.shape, numbers, extra, standing.occurred_at, so_far
+        )
     return Posting(number, standing.occurred_at, numbers, charge, cost, extra), defined
 
 
@@ -226,7 +236,7 @@ def _without(
         _, _, after = session_amounts(
             shape,
             [-number for number in reversed_.quantities],
-            reversed_.extra.session,
+            session_of_period(state.timezone, reversed_.extra.session, reversed_.occurred_at),
             lambda key: state.accumulators.get(key, 0),
         )
     return lambda key: after.get(key, state.accumulators.get(key, 0))
@@ -263,7 +273,7 @@ def _target(
 
 
 def _refused(code: str, message: str) -> Decision:
-    return Decision((), Outcome("rejected", problem=Problem(code, message, "/target_id")))
+    return Decision((), Outcome("rejected", problem=Problem(code, message, "/data/id")))
 
 
 def void(state: LedgerState, command: VoidUsage, known: Known) -> Decision:

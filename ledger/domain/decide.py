@@ -121,7 +121,7 @@ def _record(
     extra = _extra(event, defaulted)
     charge, cost = rated.charge, rated.cost
     if shape.stateful:
-        charge, cost, extra = session_totals(state, shape, command.numbers, extra)
+        charge, cost, extra = session_totals(state, shape, command.numbers, extra, at)
     recorded = UsageRecorded(event.id, at, number, command.numbers, charge, cost, extra)
     place = len(entries)
     entries.append(recorded)

@@ -254,7 +254,8 @@ def _fold_usage(state: LedgerState, entry: UsageRecorded, ref: Ref) -> None:
             costs = balance.costs
             costs[shape.cost_currency] = costs.get(shape.cost_currency, 0) + cost
         if shape.stateful and entry.extra is not None:
-            _accumulate(state, shape, entry.quantities, entry.extra.session, 1)
+            session = session_of_period(state.timezone, entry.extra.session, at)
+            _accumulate(state, shape, entry.quantities, session, 1)
     if state.pending:
         correction = state.corrections.get(key_digest(shape.shape.source, entry.id))
         if correction is not None:
@@ -300,7 +301,17 @@ def _fold_posting(state: LedgerState, posting: Posting, sign: int) -> None:
         cost = posting.cost * shape.cost_factor * sign
         balance.costs[shape.cost_currency] = balance.costs.get(shape.cost_currency, 0) + cost
     if shape.stateful and posting.extra is not None:
-        _accumulate(state, shape, posting.quantities, posting.extra.session, sign)
+        session = session_of_period(state.timezone, posting.extra.session, posting.occurred_at)
+        _accumulate(state, shape, posting.quantities, session, sign)
+
+
+def session_of_period(timezone: str, session: str, at: int) -> str:
+    """Return what names a session's part in the period of an instant; "" without a session.
+
+    Quantities are rounded over a session within a period: were they rounded across its end,
+    the order of arrival would say which of two months pays for the rounding.
+    """
+    return f"{session}\t{period_of(timezone, at).name}" if session else ""
 
 
 def _accumulate(

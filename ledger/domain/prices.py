@@ -37,7 +37,8 @@ class RoundingScope(StrEnum):
     """Over what a quantity is summed before it is rounded.
 
     ``none`` does not round; ``request`` rounds each event; ``session`` rounds the running total
-    of a session and bills the difference; ``line`` rounds the invoice line's quantity.
+    of a session within a billing period and bills the difference; ``line`` rounds the quantity of
+    the invoice line.
     """
 
     NONE = "none"

@@ -215,6 +215,26 @@ def test_segments_of_one_session_are_rounded_together_over_many_commits(house: H
     assert balance.decimal_costs() == {"USD": Decimal("0.012")}
 
 
+def test_a_session_over_a_month_end_is_rounded_in_each_month_whatever_comes_first(
+    house: House,
+) -> None:
+    """20 seconds in one month are 30 billed, 5 in the next 15: in either order of arrival."""
+
+    def segment(tenant: str, id: str, time: str, seconds: Amount) -> Command:
+        quantities = {"audio.session.seconds": seconds}
+        return usage(id, tenant=tenant, model="live", session="s", time=time, quantities=quantities)
+
+    first = ("a", "2026-03-31T23:59:00Z", 20)
+    second = ("b", "2026-04-01T00:00:10Z", 5)
+    for tenant, order in (("acme", (first, second)), ("birch", (second, first))):
+        for id, time, seconds in order:
+            house.ledger().run([segment(tenant, id, time, seconds)])
+    for tenant in ("acme", "birch"):
+        rows = house.world.rows()[tenant].balances
+        charges = {one.period: one.decimal_charge() for one in rows}
+        assert charges == {"2026-03": Decimal("0.030"), "2026-04": Decimal("0.015")}
+
+
 def test_a_segment_that_is_taken_back_gives_back_what_rounding_no_longer_needs(
     house: House,
 ) -> None:

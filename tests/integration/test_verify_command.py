@@ -17,6 +17,7 @@ from adapters.cli import verify
 from adapters.postgres.audit import open_audit
 from ledger.application.ports import AuditView
 
+NO_READS = SimpleNamespace(tenants=list, shapes=lambda _: ())
 DAMAGE = (
     "UPDATE balances SET events = events + 1 WHERE (tenant_id, period) ="
     " (SELECT tenant_id, min(period) FROM balances JOIN tenants USING (tenant_id)"
@@ -37,7 +38,8 @@ def run(one: World, *arguments: str) -> Result:
 
     @contextmanager
     def open_services() -> Iterator[Any]:
-        yield SimpleNamespace(audit=audit)
+        # These worlds rate with prices that are in no book: test_verify_prices.py has real ones.
+        yield SimpleNamespace(audit=audit, reads=NO_READS, prices=None)
 
     verify.register(app, open_services)
     return CliRunner().invoke(app, ["verify", *arguments])

@@ -138,7 +138,7 @@ def test_a_second_correction_of_a_kind_is_rejected(
     assert decision.entries == ()
     assert decision.outcome.problem is not None
     assert (decision.outcome.status, decision.outcome.problem.code) == ("rejected", code)
-    assert decision.outcome.problem.pointer == "/target_id"
+    assert decision.outcome.problem.pointer == "/data/id"
 
 
 @pytest.mark.parametrize("correction", [void(), adjust()])
