@@ -331,7 +331,7 @@ class _Screen:
             (f" {name} {arguments}", f"  # {what}")
             for arguments, what in (
                 (f"explain {id}", "how it was charged"),
-                (f"usage -t {tenant} --by day,model", "grouped by anything"),
+                (f"usage -t {tenant} --by day,model", "or user, project"),
                 (f"balance -t {tenant} --json", "for programs"),
                 ("verify", "replays the log"),
                 (f"prices at openai gpt-4o{book}", "prices in force"),

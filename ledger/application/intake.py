@@ -235,7 +235,7 @@ def usage_command(
     return record_scaled(event, numbers, decimals)
 
 
-_TEXT_MEMBERS = (
+TEXT_MEMBERS = (
     "provider",
     "model",
     "tier",
@@ -250,13 +250,14 @@ _TEXT_MEMBERS = (
     "plugin",
     "hold",
 )
+"""Members of an event's ``data`` that are opaque text."""
 
 
 def _check_texts(data: UsageData, *, id: str, source: str, tenant: str) -> None:
     check_text(id, pointer="/id")
     check_text(source, pointer="/source")
     check_text(tenant, pointer="/subject")
-    for name in _TEXT_MEMBERS:
+    for name in TEXT_MEMBERS:
         check_text(getattr(data, name), pointer=f"/data/{name}")
 
 

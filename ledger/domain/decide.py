@@ -104,38 +104,23 @@ def _record(
         )
     shape = rated.shape
     number = state.numbers.get(shape.body)
-    entries: list[Entry] = []
-    if (
-        number is not None
-        and not defaulted
-        and not (shape.stateful or shape.unpriced or state.pending)
-    ):
-        # The usual case, by itself because every event pays for what stands here.
-        extra = _extra(event, defaulted)
-        charge, cost = rated.charge, rated.cost
-        recorded = UsageRecorded(event.id, at, number, command.numbers, charge, cost, extra)
-        return Decision((recorded,), _PLAIN, key, command.fingerprint, 0)
+    defined: tuple[Entry, ...] = ()
     if number is None:
         number = len(state.shapes)
-        entries.append(ShapeDefined(number, shape.body))
+        defined = (ShapeDefined(number, shape.body),)
     extra = _extra(event, defaulted)
     charge, cost = rated.charge, rated.cost
     if shape.stateful:
         charge, cost, extra = session_totals(state, shape, command.numbers, extra, at)
     recorded = UsageRecorded(event.id, at, number, command.numbers, charge, cost, extra)
-    place = len(entries)
-    entries.append(recorded)
+    entries: tuple[Entry, ...] = (*defined, recorded)
     if state.pending:
-        entries.extend(apply_pending(state, shape, recorded, known, catalog, entries))
-    return Decision(
-        tuple(entries),
-        _PLAIN
-        if not (defaulted or shape.unpriced)
-        else Outcome(_ACCEPTED, flags=_flags(shape, at=defaulted)),
-        key,
-        command.fingerprint,
-        place,
-    )
+        applied = apply_pending(state, shape, recorded, known, catalog, list(entries))
+        entries = (*entries, *applied)
+    outcome = _PLAIN
+    if defaulted or shape.unpriced:
+        outcome = Outcome(_ACCEPTED, flags=_flags(shape, at=defaulted))
+    return Decision(entries, outcome, key, command.fingerprint, len(defined))
 
 
 _PLAIN = Outcome(_ACCEPTED)

@@ -89,8 +89,5 @@ def test_a_price_that_was_changed_in_its_book_is_found(database_url: str) -> Non
 def test_a_price_book_that_cannot_be_read_is_found(database_url: str, cut: int) -> None:
     """A damaged event ends the comparison with a difference, not with a crash."""
     _priced(database_url)
-    with open_ledger(database_url) as tallybook:
-        assert _tamper(database_url, lambda state: state[:-cut])
-        found = price_differences(reads=tallybook.reads, prices=tallybook.prices)
-    assert found == [] or found[-1].code == "price_unreadable"
+    assert _tamper(database_url, lambda state: state[:-cut])
     assert _differences(database_url)[-1].code == "price_unreadable"

@@ -23,7 +23,7 @@ from ledger.application.importing.cells import (
 )
 from ledger.application.importing.csvrecords import split_record
 from ledger.application.importing.lines import Item, Line
-from ledger.application.intake import UsageData, usage_command
+from ledger.application.intake import TEXT_MEMBERS, UsageData, usage_command
 from ledger.domain.errors import InvalidInput, Problem
 from ledger.domain.meters import STANDARD_METERS
 from ledger.domain.periods import zone
@@ -37,25 +37,10 @@ from ledger.domain.usage import (
 )
 
 _IDENTITY = ("tenant", "source", "id")
-_TEXTS = (
-    "provider",
-    "model",
-    "tier",
-    "region",
-    "provider_account",
-    "request_id",
-    "user",
-    "project",
-    "session",
-    "conversation",
-    "api_key",
-    "plugin",
-    "hold",
-)
 _CHOICES = {"outcome": OUTCOMES, "billable": PAYERS}
 _TRUTHS = ("batch", "byok")
 _LABEL = "label."
-MEMBERS = (*_IDENTITY, "occurred_at", *_TEXTS, *_CHOICES, *_TRUTHS, "attempt")
+MEMBERS = (*_IDENTITY, "occurred_at", *TEXT_MEMBERS, *_CHOICES, *_TRUTHS, "attempt")
 """Members of an event that a column can have, besides meters and ``label.<name>``."""
 
 
