@@ -85,5 +85,7 @@ def balance_of(row: Row) -> Balance:
 
 def correction_of(row: Row) -> CorrectionState:
     """Return the correction state of a row's six places."""
-    refs = [None if row[start] is None else (row[start], row[start + 1]) for start in (0, 2, 4)]
-    return CorrectionState(*refs)
+    void, adjust, standing = (
+        None if row[start] is None else (row[start], row[start + 1]) for start in (0, 2, 4)
+    )
+    return CorrectionState(void, adjust, standing)

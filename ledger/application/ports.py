@@ -13,11 +13,15 @@ from typing import Protocol
 
 import msgspec
 
+from ledger.domain.budgets import Counter
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import KeyRow
+from ledger.domain.default_cap import DefaultCap
 from ledger.domain.entries import Commit
 from ledger.domain.errors import Unavailable
+from ledger.domain.holds import HoldState
 from ledger.domain.ledger import Balance, CorrectionState, LedgerState, Ref, UnpricedUsage
+from ledger.domain.protection import CounterKey
 from ledger.projections.usage_daily import RowKey
 
 TenantKey = tuple[int, bytes]
@@ -81,7 +85,11 @@ class Batch(Protocol):
         ...
 
     def tenants(self, names: Collection[str]) -> list[LedgerState]:
-        """Return those ledgers that exist, with shapes and counters, without balances."""
+        """Return those ledgers that exist, with shapes and, where they have any, protection.
+
+        Budgets, grants and the head of the protection are there; balances, counters of budget
+        windows and holds are loaded when they are wanted.
+        """
         ...
 
     def open_tenant(self, name: str, *, currency: str, timezone: str, book: str) -> LedgerState:
@@ -108,6 +116,24 @@ class Batch(Protocol):
 
     def commits(self, places: Collection[tuple[int, int]]) -> dict[tuple[int, int], Commit]:
         """Return commits by tenant number and commit number."""
+        ...
+
+    def counters(
+        self, keys: Collection[tuple[int, CounterKey]]
+    ) -> dict[tuple[int, CounterKey], Counter]:
+        """Return those counters of budget windows that exist, by tenant number and key."""
+        ...
+
+    def holds(self, keys: Collection[TenantKey]) -> dict[TenantKey, HoldState]:
+        """Return those holds that are known, by tenant number and `hold_digest`."""
+        ...
+
+    def due_holds(self, tenants: Collection[int]) -> list[tuple[int, HoldState]]:
+        """Return the open holds of tenants whose time is over at the opening's ``now``."""
+        ...
+
+    def next_expiries(self, tenants: Collection[int]) -> dict[int, int]:
+        """Return the earliest expiry after the opening's ``now`` of tenants' open holds."""
         ...
 
     def write(self, writes: Sequence[LedgerWrite]) -> int:
@@ -149,6 +175,14 @@ class StoredCommit(msgspec.Struct, frozen=True):
     tenant_id: int
     version: int
     state: bytes
+
+
+class PolicySource(Protocol):
+    """Where the default cap comes from."""
+
+    def load(self) -> DefaultCap:
+        """Return what was said of new ledgers' caps."""
+        ...
 
 
 class CatalogSource(Protocol):

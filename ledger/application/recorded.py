@@ -14,11 +14,11 @@ import msgspec
 from ledger.domain.entries import (
     ConflictKept,
     Entry,
-    Extra,
     UsageAdjusted,
     UsageRecorded,
     UsageVoided,
 )
+from ledger.domain.entry_parts import Extra
 from ledger.domain.money import scaled_text
 from ledger.domain.shapes import CompiledShape
 from ledger.domain.usage import (

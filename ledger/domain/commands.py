@@ -12,6 +12,7 @@ import msgspec
 
 from ledger.domain.entries import Entry
 from ledger.domain.errors import Problem
+from ledger.domain.holds import HoldAnswer, ProtectionCommand
 from ledger.domain.ledger import Ref
 from ledger.domain.usage import AdjustUsage, RecordUsage, VoidUsage
 
@@ -48,18 +49,20 @@ class OpenLedger(msgspec.Struct, frozen=True):
     book: str
 
 
-Command = RecordUsage | VoidUsage | AdjustUsage | RerateUsage | OpenLedger
+Command = RecordUsage | VoidUsage | AdjustUsage | RerateUsage | OpenLedger | ProtectionCommand
 
 
 class Outcome(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """The answer to one command.
 
     Attributes:
-        status: ``accepted``, ``duplicate``, ``conflict``, ``rejected`` or ``unchanged``.
+        status: ``accepted``, ``duplicate``, ``conflict``, ``rejected`` or ``unchanged``; of a
+            command about a hold a code of `ledger.domain.holds.CODES`.
         version: commit of the entry that answers for the key; 0 where there is none.
         index: its place there.
         flags: ``unpriced``, ``time_defaulted``, ``unmatched``, ``superseded_by_void``.
         problem: why it was rejected or conflicts.
+        detail: of a command about a hold: the decision, or what was posted.
     """
 
     status: str
@@ -67,6 +70,7 @@ class Outcome(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     index: int = 0
     flags: tuple[str, ...] = ()
     problem: Problem | None = None
+    detail: HoldAnswer | None = None
 
 
 class KeyRow(msgspec.Struct, gc=False, frozen=True):

@@ -17,7 +17,6 @@ from ledger.domain.entries import (
     ConflictKept,
     CorrectionApplied,
     Entry,
-    Extra,
     Posting,
     ShapeDefined,
     UsageAdjusted,
@@ -25,6 +24,7 @@ from ledger.domain.entries import (
     UsageRerated,
     UsageVoided,
 )
+from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation, Problem
 from ledger.domain.ledger import (
     CorrectionState,

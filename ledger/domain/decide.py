@@ -31,7 +31,8 @@ from ledger.domain.corrections import (
     session_totals,
     void,
 )
-from ledger.domain.entries import Entry, Extra, ShapeDefined, UsageRecorded
+from ledger.domain.entries import Entry, ShapeDefined, UsageRecorded
+from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation, Problem
 from ledger.domain.ledger import LedgerState
 from ledger.domain.shapes import CompiledShape

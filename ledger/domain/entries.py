@@ -14,58 +14,15 @@ from typing import Any
 
 import msgspec
 
+from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation
+from ledger.domain.protection_entries import ProtectionEntry
 
 COMMIT_TOPIC = "tb.commit:1"
 """Topic of a stored commit; a new form gets a new number and an upcast."""
 STREAM_PREFIX = "ledger-"
 GENESIS = b""
 """What the first commit of a ledger carries as the digest before it."""
-
-
-class Extra(
-    msgspec.Struct,
-    gc=False,
-    frozen=True,
-    omit_defaults=True,
-    rename={
-        "api_key": "k",
-        "conversation": "c",
-        "hold": "h",
-        "labels": "l",
-        "plugin": "g",
-        "project": "p",
-        "raw": "w",
-        "request_id": "r",
-        "session": "s",
-        "time_defaulted": "t",
-        "user": "u",
-        "leaf_charges": "x",
-        "leaf_costs": "y",
-    },
-):
-    """What an entry has beyond its shape; absent members take no space.
-
-    Attributes:
-        leaf_charges: charges by leaf, kept where they depend on the session's history.
-        leaf_costs: costs by leaf, likewise.
-        raw: provider's usage object as JSON.
-        time_defaulted: the producer gave no time and the server's was taken.
-    """
-
-    api_key: str = ""
-    conversation: str = ""
-    hold: str = ""
-    labels: dict[str, str] = {}
-    plugin: str = ""
-    project: str = ""
-    raw: bytes = b""
-    request_id: str = ""
-    session: str = ""
-    time_defaulted: bool = False
-    user: str = ""
-    leaf_charges: tuple[int, ...] = ()
-    leaf_costs: tuple[int, ...] = ()
 
 
 class LedgerOpened(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=0):
@@ -239,6 +196,7 @@ Entry = (
     | UsageRerated
     | CorrectionApplied
     | ConflictKept
+    | ProtectionEntry
 )
 
 

@@ -30,6 +30,9 @@ from ledger.domain.errors import InvariantViolation
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import AMOUNT_DECIMALS, from_scaled
 from ledger.domain.periods import Period, period_of
+from ledger.domain.protection import FOLDS as PROTECTION_FOLDS
+from ledger.domain.protection import Protection
+from ledger.domain.protection_entries import ChargeReversed
 from ledger.domain.shapes import CompiledShape, shape_from_body
 from ledger.domain.usage import key_digest
 
@@ -97,11 +100,17 @@ class CorrectionState:
         void: where its void is.
         adjust: where its adjustment is.
         standing: where the entry is whose posting stands; None before the event is here.
+        reversed: charge taken back by reversals, x 10^18.
+        returned: of that, what grants got back, by number.
+        forgiven: of that, what was owed.
     """
 
     void: Ref | None = None
     adjust: Ref | None = None
     standing: Ref | None = None
+    reversed: int = 0
+    returned: tuple[tuple[int, int], ...] = ()
+    forgiven: int = 0
 
 
 _NO_PERIOD = Period("", 0, 0)
@@ -147,6 +156,7 @@ class LedgerState:
         conflicts: conflicting payloads kept.
         unpriced: by the digest of the event's key, what stands unpriced; None once it no longer
             does. The write path starts each commit with an empty one.
+        guard: budgets, holds, credit and entitlements; None before the first of them.
         touched: names of the periods whose balance a commit changed.
         loaded: a period whose balance is here for sure, a shortcut.
     """
@@ -166,6 +176,7 @@ class LedgerState:
     accumulators: dict[str, int] = field(default_factory=dict)
     conflicts: int = 0
     unpriced: dict[bytes, UnpricedUsage | None] = field(default_factory=dict)
+    guard: Protection | None = None
     touched: set[str] = field(default_factory=set)
     loaded: Period = _NO_PERIOD
     _period: Period = _NO_PERIOD
@@ -207,6 +218,14 @@ class LedgerState:
         self.corrections = {}
         self.accumulators = {}
         self.unpriced = {}
+        if self.guard is not None:
+            self.guard.start_commit()
+
+    def protection(self) -> Protection:
+        """Return the ledger's protection, new if it has none."""
+        if self.guard is None:
+            self.guard = Protection(self.timezone)
+        return self.guard
 
 
 def evolve(state: LedgerState, entry: Entry, ref: Ref) -> LedgerState:
@@ -258,9 +277,13 @@ def _fold_usage(state: LedgerState, entry: UsageRecorded, ref: Ref) -> None:
             _accumulate(state, shape, entry.quantities, session, 1)
     if state.pending:
         correction = state.corrections.get(key_digest(shape.shape.source, entry.id))
-        if correction is not None:
+        if correction is not None and correction.standing is None:
             correction.standing = ref
             state.pending -= 1
+    guard = state.guard
+    if guard is not None:
+        guard.count(shape, entry, 1, at)
+        guard.recorded(ref)
 
 
 def _mark_unpriced(state: LedgerState, shape: CompiledShape, id: str, at: int) -> None:
@@ -289,6 +312,8 @@ def _fold_posting(state: LedgerState, posting: Posting, sign: int) -> None:
     """Add (1) or take back (-1) a posting; the counts of events stay with the callers."""
     shape = state.shapes[posting.shape]
     balance = state.balance(posting.occurred_at)
+    if state.guard is not None:
+        state.guard.count(shape, posting, sign, posting.occurred_at)
     quantities = balance.quantities
     factor = shape.quantity_factor * sign
     for meter, number in zip(shape.shape.meters, posting.quantities, strict=True):
@@ -383,6 +408,36 @@ def _fold_conflict(state: LedgerState, entry: ConflictKept, ref: Ref) -> None:
     state.conflicts += 1
 
 
+def _fold_reversed(state: LedgerState, entry: ChargeReversed, ref: Ref) -> None:
+    """Take part of an event's charge back, or, negative, undo that."""
+    del ref
+    state.balance(entry.occurred_at).charge -= entry.amount
+    correction = _correction(state, entry.target_source, entry.target_id)
+    correction.reversed += entry.amount
+    guard = state.guard
+    if guard is not None:
+        guard.count_reversal(state.shapes[entry.shape], entry)
+    extra = entry.extra
+    if extra is not None and (extra.credit or extra.owed):
+        sign = 1 if entry.amount >= 0 else -1
+        correction.returned = _merged(correction.returned, extra.credit, sign)
+        correction.forgiven += sign * extra.owed
+
+
+def _merged(
+    parts: tuple[tuple[int, int], ...], more: tuple[tuple[int, int], ...], sign: int
+) -> tuple[tuple[int, int], ...]:
+    """Return the sums of two lists of parts by number."""
+    sums = dict(parts)
+    for number, amount in more:
+        sums[number] = sums.get(number, 0) + sign * amount
+    return tuple((number, amount) for number, amount in sorted(sums.items()) if amount)
+
+
+def _fold_protection(state: LedgerState, entry: Entry, ref: Ref) -> None:
+    PROTECTION_FOLDS[type(entry)](state.protection(), entry, ref)
+
+
 _FOLDS = {
     LedgerOpened: _fold_opened,
     ShapeDefined: _fold_shape,
@@ -391,6 +446,8 @@ _FOLDS = {
     UsageRerated: _fold_rerated,
     CorrectionApplied: _fold_applied,
     ConflictKept: _fold_conflict,
+    ChargeReversed: _fold_reversed,
+    **dict.fromkeys(PROTECTION_FOLDS, _fold_protection),
 }
 
 

@@ -13,7 +13,6 @@ from ledger.domain.entries import (
     ConflictKept,
     CorrectionApplied,
     Entry,
-    Extra,
     LedgerOpened,
     Posting,
     ShapeDefined,
@@ -27,6 +26,7 @@ from ledger.domain.entries import (
     stream_of,
     tenant_of_stream,
 )
+from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.money import RoundingMode
 from ledger.domain.prices import RoundingScope

@@ -20,7 +20,6 @@ from ledger.domain.entries import (
     Commit,
     CorrectionApplied,
     Entry,
-    Extra,
     Posting,
     ShapeDefined,
     UsageAdjusted,
@@ -28,6 +27,7 @@ from ledger.domain.entries import (
     UsageRerated,
     UsageVoided,
 )
+from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.ledger import LedgerState
 from ledger.domain.periods import to_us

@@ -6,7 +6,6 @@ import pytest
 
 from ledger.domain.entries import (
     ConflictKept,
-    Extra,
     LedgerOpened,
     Posting,
     UsageRecorded,
@@ -14,6 +13,7 @@ from ledger.domain.entries import (
     decode_commit,
     encode_commit,
 )
+from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation
 
 POSTING = Posting(0, 1, (2**65,), -(2**80), 2**64, Extra(session="s", leaf_costs=(2**70, 1)))

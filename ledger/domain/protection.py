@@ -1,0 +1,460 @@
+"""Protection: the part of a ledger's state that guards spend, and the folds of its entries.
+
+A ledger has it from its first entry of that kind on. Invariants: a counter's held is the sum of
+the open holds' bindings to it; a grant's held is the sum of their allocations; a hold leaves
+``open`` once; what a commit changed is in the ``touched`` sets, for the write path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ledger.domain.budgets import CHARGE, Budget, Counter
+from ledger.domain.credits import CreditBook, Grant
+from ledger.domain.entitlements import Entitlements, entitlements_of
+from ledger.domain.errors import InvariantViolation
+from ledger.domain.holds import (
+    CAPTURED,
+    EXPIRED,
+    OPEN,
+    REFUSED,
+    UNMATCHED,
+    VOIDED,
+    HoldState,
+    hold_digest,
+)
+from ledger.domain.periods import LATEST_US
+from ledger.domain.protection_entries import (
+    Allocation,
+    Binding,
+    BudgetConfirmed,
+    BudgetSet,
+    BudgetStepReached,
+    CapWaived,
+    ChargeReversed,
+    CreditExpired,
+    CreditGranted,
+    CreditPolicySet,
+    CreditWithdrawn,
+    EntitlementsSet,
+    HoldAuthorized,
+    HoldCaptured,
+    HoldExpired,
+    HoldExtended,
+    HoldProgressed,
+    HoldRefused,
+    HoldVoided,
+)
+from ledger.domain.shapes import CompiledShape
+
+if TYPE_CHECKING:
+    from ledger.domain.entries import Posting, UsageRecorded
+
+_Ref = tuple[int, int]
+CounterKey = tuple[int, int]
+"""Number of a budget and start of one of its windows, or buckets."""
+
+
+class Protection:
+    """Budgets, holds, credit and entitlements of one ledger.
+
+    Attributes:
+        timezone: of the ledger.
+        budgets: by number; ended ones too.
+        names: numbers by name, of budgets that are not ended.
+        counters: by `CounterKey`; the write path loads those that it touches.
+        holds: by `hold_digest`; the write path loads those that it touches.
+        credit: grants.
+        entitlements: what the tenant may use.
+        entitlements_body: their stored form, b"" before any were set.
+        capped: a cap was set, or waived in as many words.
+        next_expiry: nothing expires before; may be too early, never too late.
+        head_touched: ``capped``, ``next_expiry``, entitlements, credit policy or what is owed
+            changed.
+        touched_budgets: numbers.
+        touched_counters: keys.
+        touched_holds: digests.
+    """
+
+    __slots__ = (
+        "_awaiting",
+        "_owed",
+        "budgets",
+        "capped",
+        "counters",
+        "credit",
+        "entitlements",
+        "entitlements_body",
+        "head_touched",
+        "holds",
+        "live",
+        "names",
+        "next_expiry",
+        "timezone",
+        "touched_budgets",
+        "touched_counters",
+        "touched_holds",
+    )
+
+    def __init__(self, timezone: str) -> None:
+        self.timezone = timezone
+        self.budgets: list[Budget] = []
+        self.live: list[Budget] = []
+        self.names: dict[str, int] = {}
+        self.counters: dict[CounterKey, Counter] = {}
+        self.holds: dict[bytes, HoldState] = {}
+        self.credit = CreditBook()
+        self.entitlements = Entitlements()
+        self.entitlements_body = b""
+        self.capped = False
+        self.next_expiry = LATEST_US
+        self.head_touched = False
+        self.touched_budgets: set[int] = set()
+        self.touched_counters: set[CounterKey] = set()
+        self.touched_holds: set[bytes] = set()
+        self._awaiting: HoldState | None = None
+        self._owed = 0
+
+    # -- between commits --------------------------------------------------------------
+
+    def start_commit(self) -> None:
+        """Forget what the last commit touched."""
+        self.head_touched = False
+        self.touched_budgets = set()
+        self.touched_counters = set()
+        self.touched_holds = set()
+        self.credit.touched = set()
+        self._owed = self.credit.owed
+
+    def head_changed(self) -> bool:
+        """Tell whether the row of the ledger's protection must be written."""
+        return self.head_touched or self.credit.owed != self._owed
+
+    def trim(self, *, holds: int, counters: int) -> None:
+        """Forget holds that are over, and everything above these counts; it is loaded again."""
+        if self.touched_holds:
+            for digest in self.touched_holds:
+                hold = self.holds.get(digest)
+                if hold is not None and hold.status != OPEN:
+                    del self.holds[digest]
+        if len(self.holds) > holds:
+            self.holds = {}
+        if len(self.counters) > counters:
+            self.counters = {}
+
+    def load_budgets(self, budgets: Iterable[Budget]) -> None:
+        """Take the budgets of a ledger, in order of their numbers."""
+        self.budgets = list(budgets)
+        self._index()
+
+    def _index(self) -> None:
+        self.live = [one for one in self.budgets if one.terms.state != "ended"]
+        self.names = {one.terms.name: one.number for one in self.live}
+
+    def load_entitlements(self, body: bytes) -> None:
+        """Take the stored form of entitlements."""
+        self.entitlements_body = body
+        self.entitlements = entitlements_of(body)
+
+    # -- counters ---------------------------------------------------------------------
+
+    def counter(self, key: CounterKey) -> Counter:
+        """Return a counter to be changed, new if there is none."""
+        counter = self.counters.get(key)
+        if counter is None:
+            counter = self.counters[key] = Counter()
+        self.touched_counters.add(key)
+        return counter
+
+    def used(self, budget: Budget, at: int) -> tuple[int, int]:
+        """Return spent and held of the window that holds an instant."""
+        start = budget.window(self.timezone, at)
+        if budget.rolls is None:
+            counter = self.counters.get((budget.number, start))
+            return (counter.spent, counter.held) if counter is not None else (0, 0)
+        count, length = budget.rolls
+        spent = held = 0
+        for back in range(count + 1):
+            counter = self.counters.get((budget.number, start - back * length))
+            if counter is not None:
+                spent += counter.spent
+                held += counter.held
+        return spent, held
+
+    def count(
+        self, shape: CompiledShape, posting: Posting | UsageRecorded, sign: int, at: int
+    ) -> None:
+        """Count a posting in every budget that it applies to, and in credit."""
+        extra = posting.extra
+        for budget in self.live:
+            if budget.applies(shape, extra):
+                amount = budget.of_posting(shape, posting)
+                if amount:
+                    key = (budget.number, budget.window(self.timezone, at))
+                    self.counter(key).spent += sign * amount
+        if extra is not None and (extra.credit or extra.owed):
+            self.credit.post(extra, sign)
+
+    def count_reversal(self, shape: CompiledShape, entry: ChargeReversed) -> None:
+        """Take a reversed charge out of the budgets that count all of an event's charge."""
+        extra = entry.extra
+        for budget in self.live:
+            terms = budget.terms
+            if terms.measure == CHARGE and not terms.filter.meters and budget.applies(shape, extra):
+                key = (budget.number, budget.window(self.timezone, entry.occurred_at))
+                self.counter(key).spent -= entry.amount
+        if extra is not None and (extra.credit or extra.owed):
+            self.credit.post(extra, -1 if entry.amount >= 0 else 1)
+
+    def recorded(self, ref: _Ref) -> None:
+        """Note where the usage event of the hold that was just drawn upon is."""
+        hold = self._awaiting
+        if hold is not None:
+            hold.usage_version, hold.usage_index = ref
+            self._awaiting = None
+
+    # -- holds ------------------------------------------------------------------------
+
+    def hold(self, id: str) -> HoldState | None:
+        """Return a hold that is loaded."""
+        return self.holds.get(hold_digest(id))
+
+    def due(self, now: int) -> list[HoldState]:
+        """Return the loaded open holds whose time is over, by expiry and id."""
+        if now < self.next_expiry:
+            return []
+        due = [one for one in self.holds.values() if one.status == OPEN and one.expires_at <= now]
+        due.sort(key=lambda one: (one.expires_at, one.id))
+        return due
+
+    def _touch(self, id: str) -> HoldState:
+        digest = hold_digest(id)
+        hold = self.holds.get(digest)
+        if hold is None:
+            hold = self.holds[digest] = HoldState(id, UNMATCHED)
+        self.touched_holds.add(digest)
+        return hold
+
+    def _bind(self, bindings: Iterable[Binding], sign: int) -> None:
+        for number, start, amount in bindings:
+            self.counter((number, start)).held += sign * amount
+
+    def _keep(
+        self, hold: HoldState, bindings: tuple[Binding, ...], allocations: tuple[Allocation, ...]
+    ) -> None:
+        """Let a hold reserve this and nothing else."""
+        if hold.bindings:
+            self._bind(hold.bindings, -1)
+        if bindings:
+            self._bind(bindings, 1)
+        if hold.allocations or allocations:
+            # What is kept is reserved before the rest is released: releasing pays what is owed.
+            self.credit.reserve(allocations)
+            self.credit.reserve(hold.allocations, -1)
+        hold.bindings = bindings
+        hold.allocations = allocations
+
+    def _expires(self, at: int) -> None:
+        if at < self.next_expiry:
+            self.next_expiry = at
+            self.head_touched = True
+
+
+def _budget_set(guard: Protection, entry: BudgetSet, ref: _Ref) -> None:
+    budgets = guard.budgets
+    if entry.number > len(budgets):
+        raise InvariantViolation(f"budget {entry.number} at {ref}, expected {len(budgets)}")
+    if entry.number == len(budgets):
+        budgets.append(Budget(entry.number, entry.terms))
+        for start, spent in entry.opening:
+            guard.counter((entry.number, start)).spent += spent
+    else:
+        budget = budgets[entry.number]
+        was = budget.terms
+        budget.load(entry.terms)
+        if (was.limit, was.steps) != (budget.terms.limit, budget.terms.steps):
+            budget.ladder += 1
+    guard.touched_budgets.add(entry.number)
+    if budgets[entry.number].cap and not guard.capped:
+        guard.capped = guard.head_touched = True
+    guard._index()
+
+
+def _cap_waived(guard: Protection, entry: CapWaived, ref: _Ref) -> None:
+    del entry, ref
+    guard.capped = guard.head_touched = True
+
+
+def _confirmed(guard: Protection, entry: BudgetConfirmed, ref: _Ref) -> None:
+    del ref
+    counter = guard.counter((entry.budget, entry.window))
+    counter.ceiling, counter.until = entry.ceiling, entry.until
+
+
+def _step_reached(guard: Protection, entry: BudgetStepReached, ref: _Ref) -> None:
+    del ref
+    counter = guard.counter((entry.budget, entry.window))
+    ladder = guard.budgets[entry.budget].ladder
+    if counter.ladder != ladder:
+        counter.ladder, counter.fired = ladder, 0
+    counter.fired |= 1 << entry.step
+
+
+def _authorized(guard: Protection, entry: HoldAuthorized, ref: _Ref) -> None:
+    hold = guard._touch(entry.id)
+    if hold.version:
+        raise InvariantViolation(f"hold {entry.id!r} is authorized again at {ref}")
+    hold.version, hold.index = ref
+    hold.fingerprint = entry.fingerprint
+    hold.at = entry.at
+    hold.shape = entry.shape
+    hold.extra = entry.extra
+    hold.kind = entry.kind
+    hold.expires_at = entry.expires_at
+    if entry.decision == "deny":
+        hold.code = "created_resolved"
+        hold.status = CAPTURED
+        return
+    hold.code = "created"
+    hold.status = OPEN
+    hold.on_expiry = entry.on_expiry
+    hold.quantities = entry.quantities
+    hold.reserved = hold.amount = entry.amount
+    guard._keep(hold, entry.bindings, entry.allocations)
+    guard._expires(entry.expires_at)
+
+
+def _refused(guard: Protection, entry: HoldRefused, ref: _Ref) -> None:
+    if entry.code == "confirmation_required":
+        return
+    hold = guard._touch(entry.id)
+    if hold.version:
+        raise InvariantViolation(f"hold {entry.id!r} is refused again at {ref}")
+    hold.version, hold.index = ref
+    hold.fingerprint = entry.fingerprint
+    hold.code = entry.code
+    hold.at = entry.at
+    hold.shape = entry.shape
+    hold.extra = entry.extra
+    if entry.code != "denied_voided":
+        hold.status = REFUSED
+
+
+def _open_hold(guard: Protection, id: str, ref: _Ref) -> HoldState:
+    hold = guard._touch(id)
+    if hold.status != OPEN:
+        raise InvariantViolation(f"hold {id!r} is {hold.status}, not open, at {ref}")
+    return hold
+
+
+def _extended(guard: Protection, entry: HoldExtended, ref: _Ref) -> None:
+    hold = _open_hold(guard, entry.id, ref)
+    hold.step = entry.step
+    hold.step_digest = entry.digest
+    hold.expires_at = entry.expires_at
+    hold.amount = entry.amount
+    hold.reserved = max(hold.reserved, entry.amount)
+    if entry.quantities:
+        hold.quantities = entry.quantities
+    guard._keep(hold, entry.bindings, entry.allocations)
+    guard._expires(entry.expires_at)
+
+
+def _progressed(guard: Protection, entry: HoldProgressed, ref: _Ref) -> None:
+    hold = _open_hold(guard, entry.id, ref)
+    hold.progress_step = entry.step
+    hold.meters = entry.meters
+    hold.numbers = entry.quantities
+
+
+def _captured(guard: Protection, entry: HoldCaptured, ref: _Ref) -> None:
+    del ref
+    hold = guard._touch(entry.id)
+    hold.captured_meters = entry.meters
+    hold.captured = entry.quantities
+    hold.overrun = entry.overrun
+    hold.usage = entry.usage
+    hold.final = hold.final or entry.final
+    hold.late = hold.late or "late" in entry.flags
+    if entry.first:
+        guard._awaiting = hold
+    if hold.status == OPEN:
+        guard._keep(hold, entry.bindings, entry.allocations)
+        hold.amount = entry.remaining
+        if entry.final:
+            hold.status = CAPTURED
+
+
+def _voided(guard: Protection, entry: HoldVoided, ref: _Ref) -> None:
+    hold = guard._touch(entry.id)
+    if hold.status not in (OPEN, UNMATCHED):
+        raise InvariantViolation(f"hold {entry.id!r} is {hold.status} and voided at {ref}")
+    guard._keep(hold, (), ())
+    hold.amount = 0
+    hold.status = VOIDED
+
+
+def _expired(guard: Protection, entry: HoldExpired, ref: _Ref) -> None:
+    hold = _open_hold(guard, entry.id, ref)
+    hold.status = EXPIRED
+    hold.amount = 0
+    if entry.meters:
+        hold.captured_meters = entry.meters
+        hold.captured = entry.quantities
+        hold.usage = entry.usage
+        hold.overrun = entry.overrun
+        if entry.first:
+            guard._awaiting = hold
+    guard._keep(hold, (), ())
+
+
+def _granted(guard: Protection, entry: CreditGranted, ref: _Ref) -> None:
+    if entry.number in guard.credit.grants:
+        raise InvariantViolation(f"grant {entry.number} is given again at {ref}")
+    guard.credit.add(Grant.given(entry))
+    if entry.expires_at:
+        guard._expires(entry.expires_at)
+
+
+def _credit_expired(guard: Protection, entry: CreditExpired, ref: _Ref) -> None:
+    del ref
+    guard.credit.expire(entry.number, entry.amount)
+
+
+def _withdrawn(guard: Protection, entry: CreditWithdrawn, ref: _Ref) -> None:
+    del ref
+    guard.credit.withdraw(entry.number, entry.amount)
+
+
+def _credit_policy(guard: Protection, entry: CreditPolicySet, ref: _Ref) -> None:
+    del ref
+    guard.credit.required = entry.required
+    guard.head_touched = True
+
+
+def _entitled(guard: Protection, entry: EntitlementsSet, ref: _Ref) -> None:
+    del ref
+    guard.load_entitlements(entry.document)
+    guard.head_touched = True
+
+
+FOLDS: dict[type, Callable[[Protection, Any, _Ref], None]] = {
+    BudgetSet: _budget_set,
+    CapWaived: _cap_waived,
+    BudgetConfirmed: _confirmed,
+    BudgetStepReached: _step_reached,
+    HoldAuthorized: _authorized,
+    HoldRefused: _refused,
+    HoldExtended: _extended,
+    HoldProgressed: _progressed,
+    HoldCaptured: _captured,
+    HoldVoided: _voided,
+    HoldExpired: _expired,
+    CreditGranted: _granted,
+    CreditExpired: _credit_expired,
+    CreditWithdrawn: _withdrawn,
+    CreditPolicySet: _credit_policy,
+    EntitlementsSet: _entitled,
+}
+"""How each entry changes the protection that it is folded into."""
