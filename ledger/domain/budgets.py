@@ -14,7 +14,6 @@ import msgspec
 
 from ledger.domain.catalog import leaf_amounts
 from ledger.domain.entry_parts import Extra
-from ledger.domain.money import AMOUNT_DECIMALS
 from ledger.domain.shapes import CompiledShape
 from ledger.domain.windows import rolling, window_at
 

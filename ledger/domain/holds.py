@@ -180,7 +180,7 @@ _decoder = msgspec.msgpack.Decoder(HoldState)
 
 
 def act_digest(kind: str, id: str) -> bytes:
-    """Return the 16-byte digest under which an id of a kind is kept: hold, void, reversal, …
+    """Return the 16-byte digest under which an id of a kind is kept: void, reversal and so on.
 
     It never equals the digest of a usage event's key.
     """

@@ -62,7 +62,7 @@ def window_at(timezone: str, window: str, at: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=65536)
 def _calendar(timezone: str, window: str, quarter: int) -> tuple[int, int]:
-    """Return the calendar window of a quarter of an hour; offsets since 2000 are multiples of it."""
+    """Return the calendar window of a quarter of an hour: offsets are multiples of it."""
     at = quarter * _QUARTER
     local = from_us(at).astimezone(zone(timezone))
     if window == "hour":
