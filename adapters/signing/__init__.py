@@ -1,0 +1,5 @@
+"""Signatures of the ledger: Ed25519 keys in files."""
+
+from adapters.signing.ed25519 import Ed25519Signer, Ed25519Verifier, load_or_create, verifier
+
+__all__ = ["Ed25519Signer", "Ed25519Verifier", "load_or_create", "verifier"]
