@@ -134,7 +134,7 @@ def _typed(
     if isinstance(document, Mapping) and _is_plain(document):
         try:
             return msgspec.convert(document, form)
-        except (msgspec.ValidationError, RecursionError):
+        except (msgspec.ValidationError, UnicodeEncodeError, RecursionError):
             pass
     return form(**read_members(document, checks, required=required))
 

@@ -34,6 +34,8 @@ MAX_PRIORITY = 1_000_000
 
 _STOPS = ("confirm", "stop")
 _LEASE = "lease:"
+_ALL: Filter = BudgetTerms(name="", limit=0).filter
+"""The very object that terms have as default; see `_window`."""
 
 
 def budget_terms(document: Mapping[str, object], *, name: str, currency: str) -> BudgetTerms:
@@ -74,7 +76,7 @@ def budget_terms(document: Mapping[str, object], *, name: str, currency: str) ->
         limit=limit,
         scope=scope,
         value=value,
-        filter=values.get("filter", Filter()),
+        filter=values.get("filter", _ALL),
         measure=measure,
         currency=_currency(values, measure, currency),
         window=window,
@@ -196,7 +198,8 @@ def _filter(value: object, pointer: str) -> Filter:
     values = read_members(value, _FILTER_CHECKS, pointer=pointer)
     if "byok" in values:
         values["byok"] = values["byok"] == "include"
-    return Filter(**values)
+    found = Filter(**values)
+    return _ALL if found == _ALL else found
 
 
 def confirm_budget(
