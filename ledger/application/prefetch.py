@@ -10,11 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ledger.application.ports import Batch, TenantKey
+from ledger.application.prefetch_holds import (
+    hold_sessions,
+    instants,
+    key_digests,
+    load_counters,
+    load_holds,
+    restating_captures,
+    second_capture,
+    wanted_usage,
+)
 from ledger.application.workingset import Prepared, TenantWork, load_balances
 from ledger.domain.catalog import Catalog
-from ledger.domain.commands import Command, OpenLedger, RerateUsage
+from ledger.domain.commands import Command, RerateUsage
 from ledger.domain.entries import UsageRecorded
 from ledger.domain.errors import InvariantViolation
+from ledger.domain.holds import AuthorizeHold, CaptureHold, command_digest
 from ledger.domain.ledger import LedgerState
 from ledger.domain.periods import period_of
 from ledger.domain.usage import (
@@ -45,34 +56,48 @@ def load_working_set(
             taken = {**taken, **batch.keys(keys)}
     for (tenant_id, digest), row in taken.items():
         by_id[tenant_id].keys[digest] = row
-    if taken:
+    load_holds(batch, commands, works)
+    if taken or any(work.holds for work in works.values()):
         _load_conflict_keys(batch, commands, works)
     _load_corrections(batch, commands, works)
-    _load_periods(batch, commands, works)
+    now = batch.opening.now
+    at = {name: instants(work, now) for name, work in works.items() if work.state.guard is not None}
+    _load_periods(batch, commands, works, at)
+    load_counters(batch, works, at, now)
     _load_sessions(batch, commands, works, catalog)
 
 
 def _load_corrections(batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]) -> None:
     """Load what corrections say of the events at hand, and the commits that they cite."""
-    if not any(work.state.pending for work in works.values()) and all(
-        type(prepared.command) is RecordUsage for prepared in commands
+    wanted, places = wanted_usage(commands, works)
+    if any(work.state.pending for work in works.values()) or any(
+        type(prepared.command) is not RecordUsage for prepared in commands
     ):
-        return
-    wanted: dict[TenantKey, TenantWork] = {}
-    for prepared in commands:
-        command = prepared.command
-        work = works[prepared.tenant]
-        tenant_id = work.state.tenant_id
-        if type(command) is RecordUsage:
-            if work.state.pending:
-                wanted[tenant_id, command.key] = work
-        elif not isinstance(command, OpenLedger):
-            wanted[tenant_id, _target(command)] = work
-    if not wanted:
-        return
-    for (tenant_id, digest), found in batch.corrections(list(wanted)).items():
-        wanted[tenant_id, digest].state.corrections[digest] = found
-    places: dict[tuple[int, int], TenantWork] = {}
+        for prepared in commands:
+            command = prepared.command
+            work = works[prepared.tenant]
+            tenant_id = work.state.tenant_id
+            if type(command) is RecordUsage:
+                if work.state.pending:
+                    wanted[tenant_id, command.key] = work
+            elif isinstance(command, VoidUsage | AdjustUsage | RerateUsage):
+                wanted[tenant_id, _target(command)] = work
+    if wanted or places:
+        _load_commits(batch, wanted, places)
+    restated = restating_captures(commands, works)
+    if restated:
+        for place, row in batch.keys(list(restated)).items():
+            restated[place].keys[place[1]] = row
+        _load_commits(batch, restated, {})
+
+
+def _load_commits(
+    batch: Batch, wanted: dict[TenantKey, TenantWork], places: dict[tuple[int, int], TenantWork]
+) -> None:
+    """Load corrections of events, and the commits that they, their keys and others cite."""
+    if wanted:
+        for (tenant_id, digest), found in batch.corrections(list(wanted)).items():
+            wanted[tenant_id, digest].state.corrections[digest] = found
     for (tenant_id, digest), work in wanted.items():
         correction = work.state.corrections.get(digest)
         row = work.keys.get(digest)
@@ -82,11 +107,17 @@ def _load_corrections(batch: Batch, commands: list[Prepared], works: dict[str, T
         for ref in refs:
             if ref is not None:
                 places[tenant_id, ref[0]] = work
-    for place, commit in batch.commits(list(places)).items():
-        places[place].commits[place[1]] = commit
+    if places:
+        for place, commit in batch.commits(list(places)).items():
+            places[place].commits[place[1]] = commit
 
 
-def _load_periods(batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]) -> None:
+def _load_periods(
+    batch: Batch,
+    commands: list[Prepared],
+    works: dict[str, TenantWork],
+    at_by_tenant: dict[str, set[int]],
+) -> None:
     """Load the balances of the periods in which something is posted or taken back."""
     wanted: dict[int, tuple[LedgerState, set[str]]] = {}
     now = batch.opening.now
@@ -97,14 +128,27 @@ def _load_periods(batch: Batch, commands: list[Prepared], works: dict[str, Tenan
             at = command.event.occurred_at
             if at is None:
                 at = now
-            loaded = state.loaded
-            if not loaded.start <= at < loaded.end:
-                _want_period(wanted, state, at)
-    for work in works.values():
+        elif type(command) is CaptureHold:
+            state = works[prepared.tenant].state
+            at = now if command.occurred_at is None else command.occurred_at
+        elif type(command) is AuthorizeHold:
+            # The default cap starts from what the month has.
+            state = works[prepared.tenant].state
+            at = now
+        else:
+            continue
+        loaded = state.loaded
+        if not loaded.start <= at < loaded.end:
+            _want_period(wanted, state, at)
+        if state.guard is not None:
+            at_by_tenant[prepared.tenant].add(at)
+    for name, work in works.items():
         for commit in work.commits.values():
             for entry in commit.entries:
                 if isinstance(entry, UsageRecorded):
                     _want_period(wanted, work.state, entry.occurred_at)
+        for at in at_by_tenant.get(name, ()):
+            _want_period(wanted, work.state, at)
     if wanted:
         load_balances(batch, wanted)
 
@@ -125,9 +169,12 @@ def _load_sessions(
     if catalog.rounds_sessions:
         for prepared in commands:
             command = prepared.command
+            state = works[prepared.tenant].state
             if type(command) is RecordUsage and command.event.session:
-                state = works[prepared.tenant].state
                 wanted[state.tenant_id, command.event.session] = state
+        for work in works.values():
+            for session in hold_sessions(work):
+                wanted[work.state.tenant_id, session] = work.state
     for work in works.values():
         for commit in work.commits.values():
             for entry in commit.entries:
@@ -168,9 +215,9 @@ def _digests(command: Command) -> tuple[bytes, ...]:
     """Return the key digests that a command needs to know."""
     if isinstance(command, VoidUsage | AdjustUsage):
         return key_digest(command.source, command.id), _target(command)
-    if isinstance(command, OpenLedger):
-        return ()
-    return (_target(command),)
+    if isinstance(command, RerateUsage):
+        return (_target(command),)
+    return key_digests(command)
 
 
 def _load_conflict_keys(
@@ -181,16 +228,22 @@ def _load_conflict_keys(
     for prepared in commands:
         command = prepared.command
         work = works[prepared.tenant]
-        if isinstance(command, RerateUsage | OpenLedger) or not work.keys:
-            continue
         if type(command) is RecordUsage:
             key, fingerprint = command.key, command.fingerprint
+        elif type(command) is CaptureHold:
+            key, fingerprint = key_digest(command.source, command.id), command_digest(command)
+        elif isinstance(command, VoidUsage | AdjustUsage):
+            key = key_digest(command.source, command.id)
+            fingerprint = correction_fingerprint(command)
         else:
-            key = key_digest(command.source, command.id)  # type: ignore[union-attr] # a correction
-            fingerprint = correction_fingerprint(command)  # type: ignore[arg-type] # a correction
+            continue
         row = work.keys.get(key)
-        if row is not None and row.fingerprint != fingerprint:
-            wanted[work.state.tenant_id, conflict_digest(key, fingerprint)] = work
+        if row is None:
+            if not second_capture(work, command):
+                continue
+        elif row.fingerprint == fingerprint:
+            continue
+        wanted[work.state.tenant_id, conflict_digest(key, fingerprint)] = work
     if wanted:
         for place, row in batch.keys(list(wanted)).items():
             wanted[place].keys[place[1]] = row

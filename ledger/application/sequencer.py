@@ -21,19 +21,25 @@ from concurrent.futures import Future
 
 import msgspec
 
+from ledger.application.guarding import expire_due, opens, unknown_tenant
 from ledger.application.ports import (
     Batch,
     CatalogSource,
     ConnectionLost,
     LedgerStore,
+    PolicySource,
 )
 from ledger.application.prefetch import load_working_set, wanted_keys
 from ledger.application.workingset import LedgerCache, Prepared, TenantWork
 from ledger.domain.catalog import DEFAULT_BOOK, Catalog
 from ledger.domain.commands import Command, OpenLedger, Outcome
 from ledger.domain.decide import decide
+from ledger.domain.default_cap import DefaultCap
 from ledger.domain.errors import InvalidInput, Unavailable
+from ledger.domain.estimates import ask_event
+from ledger.domain.holds import AuthorizeHold
 from ledger.domain.ledger import LedgerState
+from ledger.domain.terms import adopt_default
 from ledger.domain.usage import (
     RecordUsage,
 )
@@ -77,6 +83,7 @@ class Sequencer:
         store: where the log is.
         prices: where the catalog comes from.
         defaults: for ledgers that open themselves.
+        policies: where the default cap comes from; the built-in one when left out.
         retry_delays_s: waits between attempts after a lost connection.
     """
 
@@ -86,11 +93,14 @@ class Sequencer:
         prices: CatalogSource,
         *,
         defaults: TenantDefaults | None = None,
+        policies: PolicySource | None = None,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
     ) -> None:
         self._store = store
         self._prices = prices
         self._defaults = defaults or TenantDefaults()
+        self._policies = policies
+        self._default_cap = DefaultCap()
         self._retry_delays_s = tuple(retry_delays_s)
         self._cache = LedgerCache()
         self._catalog: Catalog | None = None
@@ -108,6 +118,8 @@ class Sequencer:
 
     def prepare(self, command: Command) -> Prepared:
         """Rate a command with what is known now; the batch rates again if that is stale."""
+        if type(command) is AuthorizeHold:
+            return self._prepare_ask(command)
         if type(command) is not RecordUsage:
             return Prepared(command.tenant, command)  # type: ignore[union-attr] # only usage wraps
         event = command.event
@@ -123,6 +135,21 @@ class Sequencer:
             currency=place.currency,
         )
         return Prepared(event.tenant, command, rated)
+
+    def _prepare_ask(self, command: AuthorizeHold) -> Prepared:
+        """Rate an ask's estimate with the prices of now, as far as this process knows them."""
+        place = self._cache.peek(command.tenant)
+        if place is None:
+            return Prepared(command.tenant, command)
+        rated = (self._catalog or self.catalog()).rate(
+            ask_event(command.tenant, command.ask),
+            numbers=command.numbers,
+            decimals=command.decimals,
+            occurred_at=time.time_ns() // 1000,
+            book=place.book,
+            currency=place.currency,
+        )
+        return Prepared(command.tenant, command, rated)
 
     def catalog(self) -> Catalog:
         """Return the catalog of approved prices that batches rate with now."""
@@ -250,11 +277,17 @@ class Sequencer:
             opening = batch.opening
             if self._cache.drop(opening.changed) or self._catalog is None:
                 self._catalog = self._prices.load()
+                self._default_cap = self._policies.load() if self._policies else DefaultCap()
             catalog = self._catalog
             works = self._works(batch, commands)
-            load_working_set(batch, commands, works, known, catalog)
+            here = commands
+            if len(works) < len(known) or any(one.tenant not in works for one in commands):
+                here = [prepared for prepared in commands if prepared.tenant in works]
+            load_working_set(batch, here, works, known, catalog)
             with self.deciding:
-                outcomes = _decide_all(commands, works, catalog, opening.now)
+                for work in works.values():
+                    expire_due(work, catalog, opening.now)
+                outcomes = self._decide_all(commands, works, catalog, opening.now)
                 writes = [work.write(opening.now) for work in works.values() if work.entries]
             head = batch.write(writes) if writes else opening.head
         kept = (work.state for work in works.values() if work.state.version)
@@ -283,39 +316,51 @@ class Sequencer:
         if missing:
             states.update((state.tenant, state) for state in batch.tenants(missing))
         wishes: dict[str, OpenLedger] = {}
+        opening: set[str] = set()
         if len(states) < len(names):
             for prepared in commands:
                 if isinstance(prepared.command, OpenLedger):
                     wishes.setdefault(prepared.command.tenant, prepared.command)
+                if opens(prepared.command):
+                    opening.add(prepared.tenant)
+        now = batch.opening.now
         works = {}
         for name in names:
             state = states.get(name)
             if state is not None:
-                works[name] = TenantWork(state)
+                works[name] = TenantWork(state, now)
+                continue
+            if name not in opening:
                 continue
             defaults = wishes.get(name, self._defaults)
             state = batch.open_tenant(
                 name, currency=defaults.currency, timezone=defaults.timezone, book=defaults.book
             )
-            works[name] = work = TenantWork(state)
+            works[name] = work = TenantWork(state, now)
             work.open()
         return works
 
-
-def _decide_all(
-    commands: list[Prepared], works: dict[str, TenantWork], catalog: Catalog, now: int
-) -> list[Outcome]:
-    """Decide commands in order, each upon what those before it did; return the answers."""
-    outcomes = []
-    for prepared in commands:
-        work = works[prepared.tenant]
-        decision = decide(
-            work.state,
-            prepared.command,
-            known=work,
-            catalog=catalog,
-            now=now,
-            rated=prepared.rated,
-        )
-        outcomes.append(work.append(decision))
-    return outcomes
+    def _decide_all(
+        self, commands: list[Prepared], works: dict[str, TenantWork], catalog: Catalog, now: int
+    ) -> list[Outcome]:
+        """Decide commands in order, each upon what those before it did; return the answers."""
+        outcomes = []
+        for prepared in commands:
+            work = works.get(prepared.tenant)
+            if work is None:
+                outcomes.append(unknown_tenant(prepared.command))
+                continue
+            if type(prepared.command) is AuthorizeHold:
+                adoption = adopt_default(work.state, self._default_cap, now)
+                if adoption is not None:
+                    work.append(adoption)
+            decision = decide(
+                work.state,
+                prepared.command,
+                known=work,
+                catalog=catalog,
+                now=now,
+                rated=prepared.rated,
+            )
+            outcomes.append(work.append(decision))
+        return outcomes

@@ -28,9 +28,12 @@ from ledger.domain.entries import (
     tenant_of_stream,
 )
 from ledger.domain.errors import InvariantViolation
+from ledger.domain.ladder import steps_reached
 from ledger.domain.ledger import LedgerState, Ref, evolve
 
 _BALANCES_KEPT = 36
+_HOLDS_KEPT = 20_000
+_COUNTERS_KEPT = 2_000
 
 
 class Prepared(msgspec.Struct, gc=False, frozen=True):
@@ -47,10 +50,28 @@ class TenantWork:
     Satisfies `ledger.domain.decide.Known`.
     """
 
-    __slots__ = ("commits", "conflicts", "entries", "keys", "new_keys", "new_shapes", "state")
+    __slots__ = (
+        "answers",
+        "commits",
+        "conflicts",
+        "entries",
+        "has_due",
+        "holds",
+        "keys",
+        "new_keys",
+        "new_shapes",
+        "next_expiry",
+        "now",
+        "state",
+    )
 
-    def __init__(self, state: LedgerState) -> None:
+    def __init__(self, state: LedgerState, now: int = 0) -> None:
         self.state = state
+        self.now = now
+        self.holds: set[bytes] = set()
+        self.answers: dict[bytes, int] = {}
+        self.has_due = False
+        self.next_expiry: int | None = None
         self.keys: dict[bytes, KeyRow] = {}
         self.commits: dict[int, Commit] = {}
         self.entries: list[Entry] = []
@@ -76,6 +97,15 @@ class TenantWork:
                 f"ledger {self.state.tenant_id} has no entry {index} in commit {version}"
             ) from None
 
+    def since(self, version: int) -> list[Entry]:
+        """Return the entries after a commit, those of this one included."""
+        found = [
+            entry
+            for number in range(version + 1, self.version)
+            for entry in self.commits[number].entries
+        ]
+        return found + self.entries
+
     def append(self, decision: Decision) -> Outcome:
         """Add a decision's entries to the commit, fold them, and return the answer."""
         outcome = decision.outcome
@@ -94,13 +124,19 @@ class TenantWork:
                 self.new_shapes.append((entry.number, entry.body))
             elif type(entry) is ConflictKept:
                 self.conflicts.append(index)
+        if state.guard is not None:
+            for step in steps_reached(state.guard, self.now):
+                evolve(state, step, (version, len(entries)))
+                entries.append(step)
         place = first + decision.at
         if decision.key:
             self.keys[decision.key] = KeyRow(version, place, decision.fingerprint)
             self.new_keys.append(NewKey(decision.key, decision.fingerprint, place))
         if outcome.version:
             return outcome
-        return Outcome(outcome.status, version, place, outcome.flags, outcome.problem)
+        return Outcome(
+            outcome.status, version, place, outcome.flags, outcome.problem, outcome.detail
+        )
 
     def open(self) -> None:
         """Make opening the ledger the first entry of its first commit."""
@@ -150,6 +186,8 @@ class LedgerCache:
         for state in states:
             if len(state.balances) > _BALANCES_KEPT:
                 state.forget_balances()
+            if state.guard is not None:
+                state.guard.trim(holds=_HOLDS_KEPT, counters=_COUNTERS_KEPT)
             self._states[state.tenant] = state
             self._states.move_to_end(state.tenant)
             self._names[state.tenant_id] = state.tenant

@@ -218,7 +218,12 @@ class Budget:
         terms: what it says.
         body: stored form of the terms.
         ladder: counts changes of limit or steps; a change lets the steps fire again.
+        cap: whether it stops calls.
         rolls: count and bucket length of a rolling window.
+        thresholds: of the steps.
+        first_threshold: the lowest at which a step may fire.
+        stop_at: threshold of the first stop step, None for none.
+        confirm_at: threshold of the first confirm step, None for none.
     """
 
     __slots__ = (
@@ -228,6 +233,7 @@ class Budget:
         "body",
         "cap",
         "confirm_at",
+        "first_threshold",
         "ladder",
         "number",
         "rolls",
@@ -250,6 +256,13 @@ class Budget:
         self.cap = terms.cap
         self.rolls = rolling(terms.window)
         self.thresholds = tuple(step.threshold(terms.limit) for step in terms.steps)
+        self.first_threshold = min(
+            (
+                0 if step.kind == "projected" else threshold
+                for step, threshold in zip(terms.steps, self.thresholds, strict=True)
+            ),
+            default=0,
+        )
         self.stop_at = self._lowest("stop")
         self.confirm_at = self._lowest("confirm")
         name, _, value = terms.value.partition("=")
@@ -275,8 +288,22 @@ class Budget:
             admits = self._plans[shape.body] = (
                 self.terms.state != "ended" and self.terms.filter.admits(shape)
             )
-        if not admits:
-            return False
+        return admits and self._in_scope(extra)
+
+    def applies_to_amount(self, shape: CompiledShape, extra: Extra | None) -> bool:
+        """Tell whether an ask by amount counts in it; its meters are not known."""
+        terms = self.terms
+        filter_ = terms.filter
+        of = shape.shape
+        return (
+            terms.state != "ended"
+            and (filter_.byok or not of.byok)
+            and (not filter_.providers or matches(filter_.providers, of.provider))
+            and (not filter_.models or matches(filter_.models, of.model))
+            and self._in_scope(extra)
+        )
+
+    def _in_scope(self, extra: Extra | None) -> bool:
         scope = self.terms.scope
         if scope == "tenant":
             return True

@@ -110,3 +110,7 @@ class Known(Protocol):
     def entry(self, ref: Ref) -> Entry:
         """Return the entry at a place of this ledger."""
         ...
+
+    def since(self, version: int) -> list[Entry]:
+        """Return the entries after a commit, up to those of the commit that grows, in order."""
+        ...

@@ -7,7 +7,7 @@ taking a segment q back is worth F(Q) - F(Q - q) at the moment it is taken back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -26,6 +26,7 @@ from ledger.domain.entries import (
 )
 from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation, Problem
+from ledger.domain.hold_usage import pay, with_credit
 from ledger.domain.ledger import (
     CorrectionState,
     LedgerState,
@@ -34,6 +35,7 @@ from ledger.domain.ledger import (
     standing_posting,
 )
 from ledger.domain.money import scaled_text
+from ledger.domain.reversals import around
 from ledger.domain.shapes import CompiledShape, shape_from_body
 from ledger.domain.usage import (
     AdjustUsage,
@@ -117,7 +119,7 @@ def apply_pending(
         return []
     standing = _bare(standing_posting(recorded))
     if correction.void is not None:
-        reversed_ = _reversal(state, shape, standing, after_recording=True)
+        reversed_ = reversal_of(state, shape, standing, after_recording=True)
         applied = CorrectionApplied(
             shape.shape.source, recorded.id, *correction.void, reversed_, None
         )
@@ -130,7 +132,7 @@ def apply_pending(
     quantities = dict(
         zip(command.meters, (scaled_text(n, 6) for n in command.quantities), strict=True)
     )
-    reversed_ = _reversal(state, shape, standing, after_recording=True)
+    reversed_ = reversal_of(state, shape, standing, after_recording=True)
     posted, defined = _repost(state, shape, standing, quantities, catalog, before, reversed_=None)
     applied = CorrectionApplied(
         shape.shape.source, recorded.id, *correction.adjust, reversed_, posted
@@ -147,7 +149,7 @@ def _bare(posting: Posting | None) -> Posting:
     return msgspec.structs.replace(posting, extra=msgspec.structs.replace(posting.extra, raw=b""))
 
 
-def _reversal(
+def reversal_of(
     state: LedgerState, shape: CompiledShape, posting: Posting, *, after_recording: bool = False
 ) -> Posting:
     """Return what taking a posting back takes back: F(Q) - F(Q - q) where history counts.
@@ -200,11 +202,58 @@ def _repost(
         byok=was.byok,
         quantities=quantities,
     )
+    extra = standing.extra
+    if extra is not None and extra.leaf_charges + extra.leaf_costs:
+        extra = msgspec.structs.replace(extra, leaf_charges=(), leaf_costs=())
+    posting, shape_after, defined = rated_posting(
+        state,
+        catalog,
+        event,
+        numbers,
+        decimals,
+        at=standing.occurred_at,
+        extra=extra,
+        before=before,
+        without=None if reversed_ is None else (shape, reversed_),
+    )
+    if extra is not None and (extra.credit or extra.owed):
+        posting = msgspec.structs.replace(posting, extra=with_credit(posting.extra, (), 0))
+    # What was recorded in this same decision has burned no credit yet that could come back.
+    back = (reversed_.extra or Extra()) if reversed_ is not None else None
+    paid = pay(state, shape_after, posting.charge, posting.extra, back=back)
+    return msgspec.structs.replace(posting, extra=paid), defined
+
+
+def rated_posting(
+    state: LedgerState,
+    catalog: Catalog,
+    event: UsageEvent,
+    numbers: tuple[int, ...],
+    decimals: int,
+    *,
+    at: int,
+    extra: Extra | None,
+    before: Sequence[Entry] = (),
+    without: tuple[CompiledShape, Posting] | None = None,
+) -> tuple[Posting, CompiledShape, list[Entry]]:
+    """Return an event's posting, its shape, and the definition of the shape if it needs one.
+
+    Args:
+        state: of the ledger.
+        catalog: prices.
+        event: what is rated.
+        numbers: its quantities as integers.
+        decimals: their decimals.
+        at: when it happened.
+        extra: of the posting.
+        before: entries of the same decision that may define shapes.
+        without: shape and posting that are taken back first.
+    """
     rated = catalog.rate(
         event,
         numbers=numbers,
         decimals=decimals,
-        occurred_at=standing.occurred_at,
+        occurred_at=at,
         book=state.book,
         currency=state.currency,
     )
@@ -216,23 +265,17 @@ def _repost(
         number = same.number if same else len(state.shapes) + len(already)
         if same is None:
             defined.append(ShapeDefined(number, rated.shape.body))
-    charge, cost, extra = rated.charge, rated.cost, standing.extra
-    if extra is not None and extra.leaf_charges + extra.leaf_costs:
-        extra = msgspec.structs.replace(extra, leaf_charges=(), leaf_costs=())
+    charge, cost = rated.charge, rated.cost
     if rated.shape.stateful:
-        so_far = _without(state, shape, reversed_)
-        charge, cost, extra = session_totals(
-            state, rated.shape, numbers, extra, standing.occurred_at, so_far
-        )
-    return Posting(number, standing.occurred_at, numbers, charge, cost, extra), defined
+        so_far = _without(state, *without) if without is not None else None
+        charge, cost, extra = session_totals(state, rated.shape, numbers, extra, at, so_far)
+    return Posting(number, at, numbers, charge, cost, extra), rated.shape, defined
 
 
-def _without(
-    state: LedgerState, shape: CompiledShape, reversed_: Posting | None
-) -> Callable[[str], int]:
+def _without(state: LedgerState, shape: CompiledShape, reversed_: Posting) -> Callable[[str], int]:
     """Return running quantities as they are once a posting has been taken back."""
     after: dict[str, int] = {}
-    if reversed_ is not None and shape.stateful and reversed_.extra is not None:
+    if shape.stateful and reversed_.extra is not None:
         _, _, after = session_amounts(
             shape,
             [-number for number in reversed_.quantities],
@@ -276,7 +319,7 @@ def _refused(code: str, message: str) -> Decision:
     return Decision((), Outcome("rejected", problem=Problem(code, message, "/data/id")))
 
 
-def void(state: LedgerState, command: VoidUsage, known: Known) -> Decision:
+def void(state: LedgerState, command: VoidUsage, known: Known, now: int) -> Decision:
     """Return what a void does; see `ledger.domain.decide` for the precedence of outcomes."""
     key, answer, correction, standing = _correction_start(state, command, known)
     if answer is not None:
@@ -284,11 +327,14 @@ def void(state: LedgerState, command: VoidUsage, known: Known) -> Decision:
     if correction.void is not None:
         return _refused("already_voided", f"event {command.target_id!r} is voided already")
     reversed_: Posting | None = None
+    undone: list[Entry] = []
     flags: tuple[str, ...] = ("unmatched",)
     if standing is not None:
         posting = _bare(standing_posting(known.entry(standing)))
-        reversed_ = _reversal(state, state.shapes[posting.shape], posting)
+        reversed_ = reversal_of(state, state.shapes[posting.shape], posting)
         flags = ()
+        target = (command.target_source, command.target_id)
+        undone, _ = around(state, target, correction, posting, None, None, now)
     entry = UsageVoided(
         command.source,
         command.id,
@@ -298,11 +344,17 @@ def void(state: LedgerState, command: VoidUsage, known: Known) -> Decision:
         reversed_,
     )
     return Decision(
-        (entry,), Outcome("accepted", flags=flags), key, correction_fingerprint(command)
+        (*undone, entry),
+        Outcome("accepted", flags=flags),
+        key,
+        correction_fingerprint(command),
+        len(undone),
     )
 
 
-def adjust(state: LedgerState, command: AdjustUsage, known: Known, catalog: Catalog) -> Decision:
+def adjust(
+    state: LedgerState, command: AdjustUsage, known: Known, catalog: Catalog, now: int
+) -> Decision:
     """Return what an adjustment does; one that follows a void is kept without effect."""
     key, answer, correction, standing = _correction_start(state, command, known)
     if answer is not None:
@@ -312,6 +364,8 @@ def adjust(state: LedgerState, command: AdjustUsage, known: Known, catalog: Cata
     flags: tuple[str, ...] = ()
     reversed_ = posted = None
     defined: list[Entry] = []
+    undone: list[Entry] = []
+    again: list[Entry] = []
     if correction.void is not None:
         flags = ("superseded_by_void",)
     elif standing is None:
@@ -319,12 +373,15 @@ def adjust(state: LedgerState, command: AdjustUsage, known: Known, catalog: Cata
     else:
         posting = _bare(standing_posting(known.entry(standing)))
         shape = state.shapes[posting.shape]
-        reversed_ = _reversal(state, shape, posting)
+        reversed_ = reversal_of(state, shape, posting)
         posted, defined = _repost(
             state, shape, posting, command.quantities, catalog, [], reversed_=posting
         )
         if _is_unpriced(state, defined, posted):
             flags = ("unpriced",)
+        target = (command.target_source, command.target_id)
+        after = _shape_of(state, defined, posted)
+        undone, again = around(state, target, correction, posting, posted, after, now)
     numbers, decimals = scaled_quantities(command.quantities)
     factor = 10 ** (6 - decimals)
     entry = UsageAdjusted(
@@ -339,25 +396,34 @@ def adjust(state: LedgerState, command: AdjustUsage, known: Known, catalog: Cata
         posted,
     )
     return Decision(
-        (*defined, entry),
+        (*defined, *undone, entry, *again),
         Outcome("accepted", flags=flags),
         key,
         correction_fingerprint(command),
-        len(defined),
+        len(defined) + len(undone),
     )
 
 
 def _is_unpriced(state: LedgerState, defined: list[Entry], posting: Posting) -> bool:
+    return _shape_of(state, defined, posting).unpriced
+
+
+def _shape_of(state: LedgerState, defined: list[Entry], posting: Posting) -> CompiledShape:
+    """Return a posting's shape, which may be defined in the same decision."""
     if posting.shape < len(state.shapes):
-        return state.shapes[posting.shape].unpriced
+        return state.shapes[posting.shape]
     last = defined[-1]
-    return isinstance(last, ShapeDefined) and shape_from_body(last.body).unpriced
+    if not isinstance(last, ShapeDefined):
+        raise InvariantViolation(f"shape {posting.shape} is not defined")
+    return shape_from_body(last.body)
 
 
-def rerate(state: LedgerState, command: RerateUsage, known: Known, catalog: Catalog) -> Decision:
+def rerate(
+    state: LedgerState, command: RerateUsage, known: Known, catalog: Catalog, now: int
+) -> Decision:
     """Return what rating an event again does; nothing where its shape stays the same."""
     key = key_digest(command.source, command.id)
-    refusal, _, standing = _target(state, key, known)
+    refusal, correction, standing = _target(state, key, known)
     if refusal is not None:
         return refusal
     if standing is None:
@@ -374,10 +440,16 @@ def rerate(state: LedgerState, command: RerateUsage, known: Known, catalog: Cata
             strict=True,
         )
     )
-    reversed_ = _reversal(state, shape, posting)
+    reversed_ = reversal_of(state, shape, posting)
     posted, defined = _repost(state, shape, posting, quantities, catalog, [], reversed_=posting)
     if posted.shape == posting.shape:
         return Decision((), Outcome("unchanged", *standing))
     entry = UsageRerated(command.source, command.id, command.reason, reversed_, posted)
-    flags = ("unpriced",) if _is_unpriced(state, defined, posted) else ()
-    return Decision((*defined, entry), Outcome("accepted", flags=flags), at=len(defined))
+    after = _shape_of(state, defined, posted)
+    target = (command.source, command.id)
+    undone, again = around(state, target, correction, posting, posted, after, now)
+    return Decision(
+        (*defined, *undone, entry, *again),
+        Outcome("accepted", flags=("unpriced",) if after.unpriced else ()),
+        at=len(defined) + len(undone),
+    )

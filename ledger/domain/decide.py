@@ -6,6 +6,7 @@ RecordUsage   duplicate, conflict, accepted
 VoidUsage     duplicate, conflict, rejected ``not_usage``, ``already_voided``, accepted
 AdjustUsage   duplicate, conflict, rejected ``not_usage``, ``already_adjusted``, accepted
 RerateUsage   rejected ``not_usage``, ``unknown_event``, unchanged, accepted
+holds         `ledger.domain.holds.CODES`
 OpenLedger    accepted (new), duplicate (same settings), conflict
 
 Recording never refuses. A correction may come before its event: it is kept, and takes effect
@@ -14,6 +15,8 @@ when the event arrives; a void outweighs an adjustment, whichever came first.
 
 from __future__ import annotations
 
+from ledger.domain.authorize import authorize
+from ledger.domain.capture import capture, capture_by_usage, void_hold
 from ledger.domain.catalog import Catalog, Rated
 from ledger.domain.commands import (
     Command,
@@ -34,8 +37,37 @@ from ledger.domain.corrections import (
 from ledger.domain.entries import Entry, ShapeDefined, UsageRecorded
 from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation, Problem
+from ledger.domain.extend import extend, progress
+from ledger.domain.hold_usage import pay
+from ledger.domain.holds import (
+    AuthorizeHold,
+    CaptureHold,
+    ConfirmBudget,
+    ExpireHolds,
+    ExtendHold,
+    GrantCredit,
+    ProgressHold,
+    ReverseCharge,
+    SetBudget,
+    SetCreditPolicy,
+    SetEntitlements,
+    VoidHold,
+    WaiveCap,
+    WithdrawCredit,
+)
 from ledger.domain.ledger import LedgerState
+from ledger.domain.reversals import reverse
 from ledger.domain.shapes import CompiledShape
+from ledger.domain.terms import (
+    confirm,
+    grant_credit,
+    opening_since,
+    set_budget,
+    set_credit_policy,
+    set_entitlements,
+    waive_cap,
+    withdraw_credit,
+)
 from ledger.domain.usage import AdjustUsage, RecordUsage, UsageEvent, VoidUsage
 
 _ACCEPTED = "accepted"
@@ -62,14 +94,49 @@ def decide(
     """
     if type(command) is RecordUsage:
         return _record(state, command, known, catalog, now, rated)
+    if type(command) is AuthorizeHold:
+        return authorize(state, command, known, catalog, now, rated)
+    if type(command) is CaptureHold:
+        return capture(state, command, known, catalog, now)
     if isinstance(command, VoidUsage):
-        return void(state, command, known)
+        return void(state, command, known, now)
     if isinstance(command, AdjustUsage):
-        return adjust(state, command, known, catalog)
+        return adjust(state, command, known, catalog, now)
     if isinstance(command, RerateUsage):
-        return rerate(state, command, known, catalog)
+        return rerate(state, command, known, catalog, now)
     if isinstance(command, OpenLedger):
         return _open(state, command)
+    return _protect(state, command, known, catalog, now)
+
+
+def _protect(
+    state: LedgerState, command: Command, known: Known, catalog: Catalog, now: int
+) -> Decision:
+    """Return what the rarer commands of cost protection do."""
+    if isinstance(command, ExtendHold):
+        return extend(state, command, catalog, now)
+    if isinstance(command, ProgressHold):
+        return progress(state, command, now)
+    if isinstance(command, VoidHold):
+        return void_hold(state, command, known, now)
+    if isinstance(command, ReverseCharge):
+        return reverse(state, command, known, now)
+    if isinstance(command, ExpireHolds):
+        return Decision((), Outcome("accepted"))
+    if isinstance(command, SetBudget):
+        return set_budget(state, command, opening_since(state, command, known, now))
+    if isinstance(command, ConfirmBudget):
+        return confirm(state, command, known, now)
+    if isinstance(command, GrantCredit):
+        return grant_credit(state, command, known, now)
+    if isinstance(command, WithdrawCredit):
+        return withdraw_credit(state, command, known, now)
+    if isinstance(command, WaiveCap):
+        return waive_cap(state, command)
+    if isinstance(command, SetCreditPolicy):
+        return set_credit_policy(state, command)
+    if isinstance(command, SetEntitlements):
+        return set_entitlements(state, command)
     raise InvariantViolation(f"no rule decides {type(command).__name__}")
 
 
@@ -85,6 +152,8 @@ def _record(
     taken = known.keys.get(key)
     if taken is not None:
         return answer_for_taken_key(known, event.source, event.id, key, taken, command)
+    if event.hold:
+        return capture_by_usage(state, command, known, catalog, now)
     at = event.occurred_at
     defaulted = at is None
     if at is None:
@@ -113,6 +182,8 @@ def _record(
     charge, cost = rated.charge, rated.cost
     if shape.stateful:
         charge, cost, extra = session_totals(state, shape, command.numbers, extra, at)
+    if state.guard is not None:
+        extra = pay(state, shape, charge, extra)
     recorded = UsageRecorded(event.id, at, number, command.numbers, charge, cost, extra)
     entries: tuple[Entry, ...] = (*defined, recorded)
     if state.pending:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from ledger.domain.budgets import BudgetTerms, Step
@@ -23,13 +21,11 @@ class DefaultCap(msgspec.Struct, frozen=True):
     Attributes:
         waived: "none", in as many words.
         limits: charge x 10^18 by currency.
-        window: ``month`` or ``lifetime``.
         by: who said so.
     """
 
     waived: bool = False
     limits: dict[str, int] = {}
-    window: Literal["month", "lifetime"] = "month"
     by: str = ""
 
     def terms(self, currency: str) -> BudgetTerms | None:
@@ -40,6 +36,4 @@ class DefaultCap(msgspec.Struct, frozen=True):
         if limit is None:
             major = BUILT_IN if minor_units(currency) else 100 * BUILT_IN
             limit = major * 10**AMOUNT_DECIMALS
-        return BudgetTerms(
-            name=NAME, limit=limit, currency=currency, window=self.window, steps=LADDER
-        )
+        return BudgetTerms(name=NAME, limit=limit, currency=currency, steps=LADDER)

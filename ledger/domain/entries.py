@@ -10,13 +10,13 @@ Amounts and quantities are integers; the entry's shape says their decimals.
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
 
 import msgspec
 
 from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.protection_entries import ProtectionEntry
+from ledger.domain.wide import narrowed, widened
 
 COMMIT_TOPIC = "tb.commit:1"
 """Topic of a stored commit; a new form gets a new number and an upcast."""
@@ -224,8 +224,6 @@ class CommitParts(msgspec.Struct, frozen=True, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Commit)
-_WIDE = 1
-"""MessagePack extension of integers beyond 64 bits: big-endian two's complement."""
 
 
 def encode_commit(before: bytes, recorded_at: int, entries: list[Entry]) -> bytes:
@@ -234,7 +232,7 @@ def encode_commit(before: bytes, recorded_at: int, entries: list[Entry]) -> byte
     try:
         return _encoder.encode(parts)
     except OverflowError:
-        return _encoder.encode(_widened(msgspec.to_builtins(parts, builtin_types=(bytes,))))
+        return _encoder.encode(widened(msgspec.to_builtins(parts, builtin_types=(bytes,))))
 
 
 def decode_commit(state: bytes) -> Commit:
@@ -251,25 +249,7 @@ def decode_commit(state: bytes) -> Commit:
         raise _unreadable(error) from error
 
 
-def _widened(value: Any) -> Any:
-    """Return a plain value with integers beyond 64 bits as extensions."""
-    if isinstance(value, list | tuple):
-        return [_widened(part) for part in value]
-    if isinstance(value, dict):
-        return {name: _widened(part) for name, part in value.items()}
-    if type(value) is int and not -(2**63) <= value < 2**64:
-        size = value.bit_length() // 8 + 1
-        return msgspec.msgpack.Ext(_WIDE, value.to_bytes(size, "big", signed=True))
-    return value
-
-
-def _narrowed(code: int, data: memoryview) -> int:
-    if code != _WIDE:
-        raise InvariantViolation(f"a stored commit holds the unknown extension {code}")
-    return int.from_bytes(data, "big", signed=True)
-
-
-_wide_decoder = msgspec.msgpack.Decoder(ext_hook=_narrowed)
+_wide_decoder = msgspec.msgpack.Decoder(ext_hook=narrowed)
 
 
 def _decode_wide(state: bytes) -> Commit:

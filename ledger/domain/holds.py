@@ -7,7 +7,6 @@ docs/spec/holds.md, whose tables a test compares with `CODES`.
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 
@@ -16,6 +15,7 @@ from ledger.domain.entitlements import Entitlements
 from ledger.domain.entry_parts import Extra
 from ledger.domain.protection_entries import Allocation, Binding, Reason
 from ledger.domain.usage import DIGEST_BYTES
+from ledger.domain.wide import narrowed, widened
 
 SECOND = 1_000_000
 MIN_TTL_US = SECOND
@@ -177,6 +177,7 @@ class HoldState(msgspec.Struct, array_like=True, omit_defaults=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(HoldState)
+_wide_decoder = msgspec.msgpack.Decoder(ext_hook=narrowed)
 
 
 def act_digest(kind: str, id: str) -> bytes:
@@ -575,16 +576,21 @@ class HoldAnswer(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
 
 def hold_body(hold: HoldState) -> bytes:
     """Return the stored form of a hold's state."""
-    return _encoder.encode(hold)
+    try:
+        return _encoder.encode(hold)
+    except OverflowError:
+        return _encoder.encode(widened(msgspec.to_builtins(hold, builtin_types=(bytes,))))
 
 
 def hold_of(body: bytes) -> HoldState:
     """Return the hold of a stored form."""
-    return _decoder.decode(body)
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError:
+        return msgspec.convert(_wide_decoder.decode(body), HoldState)
 
 
-def command_digest(command: Any) -> bytes:
+def command_digest(command: msgspec.Struct) -> bytes:
     """Return the 16-byte digest of a command's members."""
-    return blake2b(
-        msgspec.msgpack.encode(command, order="sorted"), digest_size=DIGEST_BYTES
-    ).digest()
+    body = msgspec.json.encode(command, order="sorted")
+    return blake2b(body, digest_size=DIGEST_BYTES).digest()

@@ -79,6 +79,7 @@ class Protection:
 
     __slots__ = (
         "_awaiting",
+        "_dirty",
         "_owed",
         "budgets",
         "capped",
@@ -114,6 +115,7 @@ class Protection:
         self.touched_counters: set[CounterKey] = set()
         self.touched_holds: set[bytes] = set()
         self._awaiting: HoldState | None = None
+        self._dirty: set[CounterKey] = set()
         self._owed = 0
 
     # -- between commits --------------------------------------------------------------
@@ -124,6 +126,7 @@ class Protection:
         self.touched_budgets = set()
         self.touched_counters = set()
         self.touched_holds = set()
+        self._dirty = set()
         self.credit.touched = set()
         self._owed = self.credit.owed
 
@@ -165,7 +168,16 @@ class Protection:
         if counter is None:
             counter = self.counters[key] = Counter()
         self.touched_counters.add(key)
+        self._dirty.add(key)
         return counter
+
+    def take_dirty(self) -> list[CounterKey]:
+        """Return the counters that changed since this was last asked, in order."""
+        if not self._dirty:
+            return []
+        dirty = sorted(self._dirty)
+        self._dirty = set()
+        return dirty
 
     def used(self, budget: Budget, at: int) -> tuple[int, int]:
         """Return spent and held of the window that holds an instant."""

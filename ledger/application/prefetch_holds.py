@@ -1,0 +1,253 @@
+"""Prefetch for cost protection: holds, what is due, and the counters of budget windows.
+
+Kept states have most of it: open holds, and counters of current windows. What is read is what
+they do not have: holds that other processes authorized, past windows, holds whose time is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ledger.application.ports import Batch, TenantKey
+from ledger.application.workingset import Prepared, TenantWork
+from ledger.domain.budgets import Counter
+from ledger.domain.commands import Command
+from ledger.domain.entries import CorrectionApplied, UsageAdjusted, UsageRecorded, UsageRerated
+from ledger.domain.holds import (
+    AuthorizeHold,
+    CaptureHold,
+    ConfirmBudget,
+    ExtendHold,
+    GrantCredit,
+    HoldState,
+    ProgressHold,
+    ReverseCharge,
+    SetBudget,
+    VoidHold,
+    WithdrawCredit,
+    act_digest,
+    hold_digest,
+)
+from ledger.domain.protection import CounterKey
+from ledger.domain.protection_entries import HoldCaptured
+from ledger.domain.usage import RecordUsage, key_digest
+from ledger.domain.windows import buckets
+
+Place = tuple[int, int]
+"""Tenant number and commit number."""
+
+
+def key_digests(command: Command) -> tuple[bytes, ...]:
+    """Return the keys that a command of cost protection needs to know."""
+    if type(command) is CaptureHold:
+        return (key_digest(command.source, command.id),)
+    if isinstance(command, VoidHold):
+        return (act_digest("void", command.void),)
+    if isinstance(command, ReverseCharge):
+        target = key_digest(command.source, command.capture)
+        return act_digest("reversal", command.reversal), target
+    if isinstance(command, ConfirmBudget):
+        return (act_digest("confirmation", command.id),)
+    if isinstance(command, GrantCredit):
+        return (act_digest("grant", command.id),)
+    if isinstance(command, WithdrawCredit):
+        return (act_digest("withdrawal", command.id),)
+    return ()
+
+
+def hold_key(command: Command) -> bytes | None:
+    """Return the digest of the hold that a command is about, None for none."""
+    if type(command) is AuthorizeHold:
+        return command.key
+    if type(command) is CaptureHold or isinstance(command, ExtendHold | ProgressHold | VoidHold):
+        return hold_digest(command.hold)
+    if type(command) is RecordUsage and command.event.hold:
+        return hold_digest(command.event.hold)
+    return None
+
+
+def load_holds(batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]) -> None:
+    """Load the holds that commands are about, and those whose time is over."""
+    wanted: dict[TenantKey, TenantWork] = {}
+    for prepared in commands:
+        digest = hold_key(prepared.command)
+        if digest is None:
+            continue
+        work = works[prepared.tenant]
+        work.holds.add(digest)
+        guard = work.state.guard
+        if guard is not None and digest not in guard.holds and work.state.version:
+            wanted[work.state.tenant_id, digest] = work
+    if wanted:
+        for (tenant_id, digest), hold in batch.holds(list(wanted)).items():
+            guard = wanted[tenant_id, digest].state.guard
+            if guard is not None:
+                guard.holds[digest] = hold
+    now = batch.opening.now
+    late = {
+        work.state.tenant_id: work
+        for work in works.values()
+        if work.state.guard is not None and work.state.guard.next_expiry <= now
+    }
+    if late:
+        _load_due(batch, late)
+
+
+def _load_due(batch: Batch, late: dict[int, TenantWork]) -> None:
+    due = batch.due_holds(list(late))
+    for tenant_id, hold in due:
+        work = late[tenant_id]
+        digest = hold_digest(hold.id)
+        guard = work.state.guard
+        if guard is not None and digest not in guard.holds:
+            guard.holds[digest] = hold
+        work.holds.add(digest)
+    after = batch.next_expiries(list(late))
+    behind = {tenant_id for tenant_id, _ in due} if len(due) >= DUE_AT_ONCE else set()
+    for tenant_id, work in late.items():
+        work.next_expiry = batch.opening.now if tenant_id in behind else after.get(tenant_id)
+        work.has_due = True
+
+
+DUE_AT_ONCE = 1_000
+"""Holds that one batch expires at most; the next batch goes on."""
+
+
+def wanted_usage(
+    commands: list[Prepared], works: dict[str, TenantWork]
+) -> tuple[dict[TenantKey, TenantWork], dict[Place, TenantWork]]:
+    """Return keys of usage events whose corrections count, and commits to load beside them."""
+    targets: dict[TenantKey, TenantWork] = {}
+    places: dict[Place, TenantWork] = {}
+    for work in works.values():
+        tenant_id = work.state.tenant_id
+        for hold in _holds(work):
+            if hold.usage[0]:
+                targets[tenant_id, key_digest(*hold.usage)] = work
+                places[tenant_id, hold.usage_version] = work
+            if hold.version and hold.code:
+                work.answers[hold_digest(hold.id)] = hold.version
+    for prepared in commands:
+        command = prepared.command
+        work = works[prepared.tenant]
+        tenant_id = work.state.tenant_id
+        if type(command) is AuthorizeHold:
+            version = work.answers.get(command.key)
+            if version is not None:
+                places[tenant_id, version] = work
+        elif isinstance(command, VoidHold | ReverseCharge):
+            for digest in key_digests(command):
+                row = work.keys.get(digest)
+                if row is not None:
+                    places[tenant_id, row.version] = work
+                    targets[tenant_id, digest] = work
+        elif type(command) is CaptureHold and work.state.pending:
+            targets[tenant_id, key_digest(command.source, command.id)] = work
+        elif isinstance(command, SetBudget):
+            for version in range(command.as_of + 1, work.state.version + 1):
+                places[tenant_id, version] = work
+    return targets, places
+
+
+def restating_captures(
+    commands: list[Prepared], works: dict[str, TenantWork]
+) -> dict[TenantKey, TenantWork]:
+    """Return keys of the usage events that reversed captures restated; commits are loaded."""
+    targets: dict[TenantKey, TenantWork] = {}
+    for prepared in commands:
+        command = prepared.command
+        if isinstance(command, ReverseCharge):
+            work = works[prepared.tenant]
+            row = work.keys.get(key_digest(command.source, command.capture))
+            if row is not None:
+                entry = work.entry((row.version, row.index))
+                if isinstance(entry, HoldCaptured):
+                    targets[work.state.tenant_id, key_digest(*entry.usage)] = work
+    return targets
+
+
+def _holds(work: TenantWork) -> list[HoldState]:
+    guard = work.state.guard
+    if guard is None:
+        return []
+    return [guard.holds[digest] for digest in work.holds if digest in guard.holds]
+
+
+def instants(work: TenantWork, now: int) -> set[int]:
+    """Return when usage of a tenant's holds is posted, or taken back: past periods and windows."""
+    at: set[int] = set()
+    if work.has_due:
+        at.update(hold.expires_at for hold in _holds(work))
+    for commit in work.commits.values():
+        for entry in commit.entries:
+            if type(entry) is UsageRecorded:
+                at.add(entry.occurred_at)
+            elif (
+                isinstance(entry, UsageAdjusted | UsageRerated | CorrectionApplied)
+                and entry.posted is not None
+            ):
+                at.add(entry.posted.occurred_at)
+    at.add(now)
+    return at
+
+
+def load_counters(
+    batch: Batch, works: dict[str, TenantWork], at: dict[str, set[int]], now: int
+) -> None:
+    """Load the counters of all budget windows that a batch reads or changes.
+
+    Args:
+        batch: open.
+        works: by tenant.
+        at: when usage is posted, or taken back, by tenant.
+        now: of the batch.
+    """
+    wanted: dict[tuple[int, CounterKey], TenantWork] = {}
+    for name, work in works.items():
+        guard = work.state.guard
+        if guard is None or not guard.budgets or not work.state.version:
+            continue
+        have = guard.counters
+        for key in _keys(work, at.get(name, ()), now):
+            if key not in have:
+                wanted[work.state.tenant_id, key] = work
+    if not wanted:
+        return
+    found = batch.counters(list(wanted))
+    for place, work in wanted.items():
+        guard = work.state.guard
+        if guard is not None:
+            guard.counters[place[1]] = found.get(place) or Counter()
+
+
+def _keys(work: TenantWork, at: Iterable[int], now: int) -> Iterable[CounterKey]:
+    guard = work.state.guard
+    if guard is None:
+        return
+    zone = guard.timezone
+    for budget in guard.live:
+        number = budget.number
+        if budget.rolls is None:
+            yield number, budget.window(zone, now)
+        else:
+            for start in buckets(zone, budget.terms.window, now):
+                yield number, start
+        for instant in at:
+            yield number, budget.window(zone, instant)
+    for hold in _holds(work):
+        for number, start, _ in hold.bindings:
+            yield number, start
+
+
+def second_capture(work: TenantWork, command: Command) -> bool:
+    """Tell whether a capture, or usage, is about a hold that has its final capture."""
+    digest = hold_key(command)
+    guard = work.state.guard
+    hold = guard.holds.get(digest) if guard is not None and digest is not None else None
+    return hold is not None and hold.final
+
+
+def hold_sessions(work: TenantWork) -> set[str]:
+    """Return the sessions of the holds at hand."""
+    extras = (hold.extra for hold in _holds(work))
+    return {extra.session for extra in extras if extra is not None and extra.session}

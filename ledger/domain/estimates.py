@@ -1,0 +1,203 @@
+"""Estimates: what a call that is yet to be made would come to, by the price book. Pure.
+
+The formula is quantity x rate = amount, summed over the meters; quantities are rounded as the
+price says. Prices that round over a session round an estimate as a session of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ledger.domain.budgets import Budget
+from ledger.domain.catalog import Catalog, Rated, leaf_amounts, session_amounts
+from ledger.domain.entry_parts import Extra
+from ledger.domain.holds import HOLD_SOURCE, Ask, EstimateLine
+from ledger.domain.ledger import LedgerState
+from ledger.domain.shapes import CompiledShape
+from ledger.domain.usage import UsageEvent, scaled_quantities
+
+
+class Estimate(msgspec.Struct, gc=False, frozen=True):
+    """What an ask comes to.
+
+    Attributes:
+        shape: that rated it.
+        numbers: quantities in the shape's decimals; empty for an ask by amount.
+        charge: in the shape's charge decimals.
+        cost: in the shape's cost decimals.
+        amount: charge x 10^18.
+        extra: attribution, with amounts by leaf where the shape rounds sessions.
+        by_amount: nothing is known but the charge.
+    """
+
+    shape: CompiledShape
+    numbers: tuple[int, ...]
+    charge: int
+    cost: int
+    amount: int
+    extra: Extra | None
+    by_amount: bool = False
+
+    def needs(self, budget: Budget) -> int | None:
+        """Return what the ask counts in a budget, in its measure; None where that is unknown."""
+        if not self.by_amount:
+            if self.shape.unpriced and budget.terms.is_money:
+                return None
+            if (
+                budget.terms.measure == "cost"
+                and self.cost
+                and self.shape.cost_currency != budget.terms.currency
+            ):
+                return None
+            return budget.measured(self.shape, self.numbers, self.charge, self.cost, self.extra)
+        terms = budget.terms
+        if not terms.is_money or terms.filter.meters:
+            return None
+        shape = self.shape.shape
+        if terms.measure == "charge":
+            return self.amount
+        if shape.byok:
+            return 0
+        card = shape.card
+        return self.amount if card is not None and card.currency == terms.currency else None
+
+    def applies(self, budget: Budget) -> bool:
+        """Tell whether a budget has a part in this ask."""
+        if self.by_amount:
+            return budget.applies_to_amount(self.shape, self.extra)
+        return budget.applies(self.shape, self.extra)
+
+
+def ask_event(tenant: str, ask: Ask, *, model: str | None = None) -> UsageEvent:
+    """Return the usage event that an ask expects, as far as it is known."""
+    return UsageEvent(
+        api_key=ask.api_key,
+        batch=ask.batch,
+        billable=ask.billable,
+        byok=ask.byok,
+        conversation=ask.conversation,
+        id="-",
+        labels=ask.labels,
+        model=ask.model if model is None else model,
+        plugin=ask.plugin,
+        project=ask.project,
+        provider=ask.provider,
+        provider_account=ask.provider_account,
+        quantities=ask.quantities,
+        region=ask.region,
+        session=ask.session,
+        source=HOLD_SOURCE,
+        tenant=tenant,
+        tier=ask.tier,
+        user=ask.user,
+    )
+
+
+def ask_extra(ask: Ask) -> Extra | None:
+    """Return the attribution of an ask."""
+    if not (
+        ask.user
+        or ask.project
+        or ask.api_key
+        or ask.session
+        or ask.conversation
+        or ask.plugin
+        or ask.labels
+    ):
+        return None
+    return Extra(
+        ask.api_key,
+        ask.conversation,
+        "",
+        ask.labels,
+        ask.plugin,
+        ask.project,
+        b"",
+        "",
+        ask.session,
+        False,
+        ask.user,
+    )
+
+
+def estimate(
+    state: LedgerState,
+    catalog: Catalog,
+    ask: Ask,
+    *,
+    now: int,
+    model: str | None = None,
+    rated: Rated | None = None,
+    extra: Extra | None,
+) -> Estimate:
+    """Return what an ask comes to.
+
+    Args:
+        state: of the ledger.
+        catalog: prices.
+        ask: with quantities, or an amount that is a number.
+        now: chooses the prices in force.
+        model: another than the ask's.
+        rated: found earlier; taken if made by this catalog for this ledger.
+        extra: attribution of the ask.
+    """
+    if (
+        rated is None
+        or model is not None
+        or rated.catalog is not catalog
+        or rated.book != state.book
+        or rated.currency != state.currency
+    ):
+        numbers, decimals = scaled_quantities(ask.quantities)
+        rated = catalog.rate(
+            ask_event(state.tenant, ask, model=model),
+            numbers=numbers,
+            decimals=decimals,
+            occurred_at=now,
+            book=state.book,
+            currency=state.currency,
+        )
+    else:
+        numbers = scaled_quantities(ask.quantities)[0]
+    shape = rated.shape
+    if not ask.quantities:
+        amount = max(ask.amount or 0, 0)
+        return Estimate(shape, (), 0, 0, amount, extra, by_amount=True)
+    return of_numbers(shape, numbers, rated.charge, rated.cost, extra)
+
+
+def of_numbers(
+    shape: CompiledShape, numbers: tuple[int, ...], charge: int, cost: int, extra: Extra | None
+) -> Estimate:
+    """Return the estimate of quantities that are rated already."""
+    if shape.stateful:
+        charges, costs, _ = session_amounts(shape, numbers, "", lambda key: 0)
+        extra = msgspec.structs.replace(extra or Extra(), leaf_charges=charges, leaf_costs=costs)
+        charge, cost = sum(charges), sum(costs)
+    return Estimate(shape, numbers, charge, cost, charge * shape.charge_factor, extra)
+
+
+def formula(shape: CompiledShape, numbers: Sequence[int]) -> tuple[EstimateLine, ...]:
+    """Return an estimate line by line: quantity x rate = amount, with the price's version."""
+    card = shape.shape.card
+    if card is None or not numbers or not card.sell:
+        return ()
+    if shape.stateful:
+        charges = session_amounts(shape, numbers, "", lambda key: 0)[0]
+    else:
+        charges = leaf_amounts(shape, numbers)[0]
+    return tuple(
+        EstimateLine(
+            meter,
+            number * shape.quantity_factor,
+            rate.rate,
+            card.sell_decimals,
+            rate.version,
+            amount * shape.charge_factor,
+        )
+        for meter, number, rate, amount in zip(
+            shape.meters, numbers, card.sell, charges, strict=True
+        )
+    )

@@ -1,0 +1,251 @@
+"""Extend and progress: what happens to a hold while its call runs. Pure."""
+
+from __future__ import annotations
+
+from ledger.domain.authorize import ALLOW, ceilings, invalid
+from ledger.domain.catalog import Catalog
+from ledger.domain.commands import Decision, Outcome
+from ledger.domain.estimates import Estimate, formula, of_numbers
+from ledger.domain.hold_usage import micro, usage_of_hold
+from ledger.domain.holds import (
+    AVAILABLE,
+    EXPIRED,
+    OPEN,
+    UNMATCHED,
+    ExtendHold,
+    HoldAnswer,
+    HoldState,
+    ProgressHold,
+    command_digest,
+)
+from ledger.domain.ledger import LedgerState
+from ledger.domain.protection import Protection
+from ledger.domain.protection_entries import (
+    Allocation,
+    Binding,
+    HoldExtended,
+    HoldProgressed,
+    Reason,
+)
+from ledger.domain.usage import scaled_quantities
+
+
+def extend(state: LedgerState, command: ExtendHold, catalog: Catalog, now: int) -> Decision:
+    """Return what an extension does: reserve up to a target, or refuse and leave the hold."""
+    guard = state.guard
+    hold = guard.hold(command.hold) if guard is not None else None
+    digest = command_digest(command)
+    if guard is None or hold is None or hold.status == UNMATCHED:
+        return _answer(state, "hold_not_found", command.hold)
+    if hold.step == command.step and hold.step_digest == digest:
+        return _answer(state, "exists", command.hold, hold)
+    if command.step <= hold.step:
+        return _answer(state, "stale_step", command.hold, hold)
+    over = _over(hold)
+    if over:
+        return _answer(state, over, command.hold, hold)
+    return _Extension(state, guard, hold, command, catalog, now).decide(digest)
+
+
+def _over(hold: HoldState) -> str:
+    """Return why a hold can neither be extended nor progress; "" if it can."""
+    if hold.status == OPEN:
+        return ""
+    return "hold_expired" if hold.status == EXPIRED else "hold_resolved"
+
+
+def _answer(
+    state: LedgerState,
+    status: str,
+    id: str,
+    hold: HoldState | None = None,
+    reasons: tuple[Reason, ...] = (),
+) -> Decision:
+    amount = hold.amount if hold is not None else 0
+    expires_at = hold.expires_at if hold is not None else 0
+    detail = HoldAnswer(
+        id, amount=amount, currency=state.currency, expires_at=expires_at, reasons=reasons
+    )
+    return Decision((), Outcome(status, detail=detail))
+
+
+class _Extension:
+    def __init__(
+        self,
+        state: LedgerState,
+        guard: Protection,
+        hold: HoldState,
+        command: ExtendHold,
+        catalog: Catalog,
+        now: int,
+    ) -> None:
+        self.state = state
+        self.guard = guard
+        self.hold = hold
+        self.command = command
+        self.now = now
+        self.quantities: tuple[int, ...] = ()
+        self.shape = state.shapes[hold.shape]
+        self.asked = self._estimate(catalog) if command.quantities else None
+
+    def _estimate(self, catalog: Catalog) -> Estimate:
+        event = usage_of_hold(self.state, self.hold, self.command.quantities)
+        numbers, decimals = scaled_quantities(self.command.quantities)
+        rated = catalog.rate(
+            event,
+            numbers=numbers,
+            decimals=decimals,
+            occurred_at=self.now,
+            book=self.state.book,
+            currency=self.state.currency,
+        )
+        if rated.shape.meters == self.shape.meters:
+            factor = rated.shape.quantity_factor
+            self.quantities = tuple(
+                number * factor // self.shape.quantity_factor for number in numbers
+            )
+        return of_numbers(rated.shape, numbers, rated.charge, rated.cost, self.hold.extra)
+
+    def decide(self, digest: bytes) -> Decision:
+        """Return the extension, or what refuses it."""
+        command, hold = self.command, self.hold
+        asked = self.asked
+        if asked is not None and asked.shape.unpriced and self._capped():
+            unpriced = Reason("unpriced", ", ".join(asked.shape.shape.missing))
+            return _answer(self.state, "denied_unpriced", hold.id, hold, (unpriced,))
+        target = asked.amount if asked is not None else command.amount or 0
+        if command.amount == AVAILABLE:
+            left = self._left()
+            if left is None:
+                return invalid("reserve_to", "nothing bounds what is available; ask for a number")
+            target = hold.amount + max(left, 0)
+        bindings: list[Binding] = []
+        reasons: list[Reason] = []
+        for number, start, bound in hold.bindings:
+            need = max(bound, self._need(number, bound, target))
+            bindings.append((number, start, need))
+            reason = self._refusal(number, start, need - bound)
+            if reason is not None:
+                reasons.append(reason)
+        amount = max(hold.amount, target)
+        allocations, short = self._credit(amount - hold.amount)
+        if short is not None:
+            reasons.append(short)
+        if reasons:
+            return _answer(self.state, "denied_exceeds_budget", hold.id, hold, tuple(reasons))
+        expires_at = self.now + command.ttl_us if command.ttl_us else hold.expires_at
+        entry = HoldExtended(
+            hold.id,
+            command.step,
+            digest,
+            self.now,
+            expires_at,
+            amount,
+            self.quantities,
+            tuple(bindings),
+            allocations,
+        )
+        shape = asked.shape if asked is not None else self.shape
+        detail = HoldAnswer(
+            hold.id,
+            ALLOW,
+            amount,
+            target,
+            self.state.currency,
+            self.shape.shape.provider,
+            self.shape.shape.model,
+            expires_at,
+            estimate=formula(shape, asked.numbers) if asked is not None else (),
+        )
+        return Decision((entry,), Outcome("extended", detail=detail))
+
+    def _capped(self) -> bool:
+        guard = self.guard
+        return guard.credit.required or any(
+            guard.budgets[number].cap and guard.budgets[number].terms.on_unpriced == "deny"
+            for number, _, _ in self.hold.bindings
+        )
+
+    def _need(self, number: int, bound: int, target: int) -> int:
+        """Return what the target needs in one of the hold's budgets."""
+        budget = self.guard.budgets[number]
+        if self.asked is not None:
+            return self.asked.needs(budget) or 0
+        if budget.terms.measure == "charge" and not budget.terms.filter.meters:
+            return target
+        # What is not charge grows as the charge does.
+        before = self.hold.amount
+        return -(-bound * target // before) if before else bound
+
+    def _left(self) -> int | None:
+        rooms = []
+        for number, start, _ in self.hold.bindings:
+            budget = self.guard.budgets[number]
+            if budget.terms.measure == "charge" and budget.cap and budget.terms.state == "open":
+                used = self._used(number, start)
+                limits = ceilings(self.guard, budget, self.now)
+                rooms += [limit - used for limit in limits if limit is not None]
+        if self.guard.credit.required:
+            rooms.append(self.guard.credit.free(self.shape))
+        return min(rooms, default=None)
+
+    def _used(self, number: int, start: int) -> int:
+        budget = self.guard.budgets[number]
+        if budget.rolls is not None:
+            return sum(self.guard.used(budget, self.now))
+        counter = self.guard.counters[number, start]
+        return counter.spent + counter.held
+
+    def _refusal(self, number: int, start: int, more: int) -> Reason | None:
+        """Return why one of the hold's budgets cannot reserve this much more."""
+        budget = self.guard.budgets[number]
+        terms = budget.terms
+        if more <= 0 or terms.state == "ended":
+            return None
+        used = self._used(number, start)
+        counter = self.guard.counters[number, start]
+        code = "budget_closed" if terms.state == "closed" else ""
+        limit = terms.limit
+        stop, confirm = ceilings(self.guard, budget, self.now)
+        for name, ceiling in (("budget", stop), ("confirm", confirm)):
+            if not code and ceiling is not None and used + more > ceiling:
+                code, limit = name, ceiling
+        if not code:
+            return None
+        return Reason(
+            code, terms.name, limit, counter.spent, counter.held, more, terms.measure, start
+        )
+
+    def _credit(self, more: int) -> tuple[tuple[Allocation, ...], Reason | None]:
+        credit = self.guard.credit
+        had = self.hold.allocations
+        if more <= 0 or not credit.active:
+            return had, None
+        free = credit.free(self.shape)
+        if credit.required and more > free:
+            return had, Reason("credit", "credit", free, credit.owed, credit.held(), more, "charge")
+        parts = dict(had)
+        for number, part in credit.plan(self.shape, more)[0]:
+            parts[number] = parts.get(number, 0) + part
+        return tuple(sorted(parts.items())), None
+
+
+def progress(state: LedgerState, command: ProgressHold, now: int) -> Decision:
+    """Return what a checkpoint does: it is kept; no money moves."""
+    guard = state.guard
+    hold = guard.hold(command.hold) if guard is not None else None
+    if hold is None or hold.status == UNMATCHED:
+        return _answer(state, "hold_not_found", command.hold)
+    meters, numbers = micro(command.quantities)
+    if hold.progress_step == command.step and (hold.meters, hold.numbers) == (meters, numbers):
+        return _answer(state, "exists", command.hold, hold)
+    if command.step <= hold.progress_step:
+        return _answer(state, "stale_step", command.hold, hold)
+    over = _over(hold)
+    if over:
+        return _answer(state, over, command.hold, hold)
+    entry = HoldProgressed(hold.id, command.step, now, meters, numbers)
+    detail = HoldAnswer(
+        hold.id, amount=hold.amount, currency=state.currency, expires_at=hold.expires_at
+    )
+    return Decision((entry,), Outcome("progressed", detail=detail))

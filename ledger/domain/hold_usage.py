@@ -1,0 +1,147 @@
+"""The usage of a hold: its quantities, merged, and the event that they make. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from ledger.domain.entry_parts import Extra
+from ledger.domain.holds import HOLD_SOURCE, CaptureHold, HoldState
+from ledger.domain.ledger import LedgerState
+from ledger.domain.meters import QUANTITY_DECIMALS
+from ledger.domain.money import scaled_text
+from ledger.domain.shapes import CompiledShape
+from ledger.domain.usage import UsageEvent, scaled_quantities
+
+UNKNOWN = "unknown"
+"""Provider of a capture that names none and whose hold is not known."""
+
+
+def micro(quantities: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return canonical quantities as meters and integers x 10^6, in order."""
+    numbers, decimals = scaled_quantities(quantities)
+    factor = 10 ** (QUANTITY_DECIMALS - decimals)
+    return tuple(quantities), tuple(number * factor for number in numbers)
+
+
+def quantities_of(meters: Sequence[str], numbers: Sequence[int]) -> dict[str, str]:
+    """Return meters and integers x 10^6 as canonical quantities."""
+    return {
+        meter: scaled_text(number, QUANTITY_DECIMALS)
+        for meter, number in sorted(zip(meters, numbers, strict=True))
+    }
+
+
+def larger(
+    meters: Sequence[str], numbers: Sequence[int], other_meters: Sequence[str], other: Sequence[int]
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the larger quantity of each meter; in whatever order, the same."""
+    merged = dict(zip(meters, numbers, strict=True))
+    for meter, number in zip(other_meters, other, strict=True):
+        merged[meter] = max(number, merged.get(meter, 0))
+    names = sorted(merged)
+    return tuple(names), tuple(merged[name] for name in names)
+
+
+def usage_of_hold(
+    state: LedgerState,
+    hold: HoldState | None,
+    quantities: dict[str, str],
+    *,
+    source: str = HOLD_SOURCE,
+    id: str = "-",
+    occurred_at: int | None = None,
+    said: CaptureHold | None = None,
+) -> UsageEvent:
+    """Return the usage event of a hold's call.
+
+    Args:
+        state: of the ledger.
+        hold: what was asked for; None or without a shape where that is not known.
+        quantities: canonical.
+        source: of the event.
+        id: of the event.
+        occurred_at: microseconds.
+        said: what the capture says counts before what was asked for.
+    """
+    known = hold is not None and hold.shape >= 0
+    shape = state.shapes[hold.shape].shape if hold is not None and known else None
+    extra = (hold.extra if hold is not None else None) or Extra()
+    say = said or _SILENT
+    return UsageEvent(
+        api_key=extra.api_key,
+        batch=shape.batch if shape else False,
+        billable=shape.billable if shape else "tenant",
+        byok=shape.byok if shape else False,
+        conversation=extra.conversation,
+        hold=hold.id if hold is not None else say.hold,
+        id=id,
+        labels=extra.labels,
+        model=say.model or (shape.model if shape else ""),
+        occurred_at=occurred_at,
+        outcome=say.outcome,
+        plugin=extra.plugin,
+        project=extra.project,
+        provider=say.provider or (shape.provider if shape else "") or UNKNOWN,
+        provider_account=shape.provider_account if shape else "",
+        quantities=quantities,
+        raw=say.raw,
+        region=say.region or (shape.region if shape else ""),
+        request_id=say.request_id,
+        session=extra.session,
+        source=source,
+        tenant=state.tenant,
+        tier=say.tier or (shape.tier if shape else ""),
+        user=extra.user,
+    )
+
+
+_SILENT = CaptureHold("", "", "", "", {})
+
+
+def with_credit(
+    extra: Extra | None, credit: tuple[tuple[int, int], ...], owed: int
+) -> Extra | None:
+    """Return attribution with what grants pay of a charge."""
+    if not credit and not owed:
+        if extra is not None and (extra.credit or extra.owed):
+            return msgspec.structs.replace(extra, credit=(), owed=0)
+        return extra
+    return msgspec.structs.replace(extra or Extra(), credit=credit, owed=owed)
+
+
+def pay(
+    state: LedgerState,
+    shape: CompiledShape,
+    charge: int,
+    extra: Extra | None,
+    *,
+    back: Extra | None = None,
+    hold: HoldState | None = None,
+    keeps: tuple[tuple[int, int], ...] = (),
+) -> Extra | None:
+    """Return attribution with what credit pays of a charge.
+
+    Args:
+        state: before the posting.
+        shape: of the usage.
+        charge: in the shape's charge decimals.
+        extra: attribution without that.
+        back: of a posting that is taken back first.
+        hold: that is drawn upon.
+        keeps: what the hold goes on reserving of grants.
+    """
+    guard = state.guard
+    if guard is None or not guard.credit.active:
+        return extra
+    book = guard.credit
+    if back is not None or (hold is not None and hold.allocations):
+        book = book.copy()
+        if hold is not None:
+            book.reserve(keeps)
+            book.reserve(hold.allocations, -1)
+        if back is not None:
+            book.post(back, -1)
+    parts, rest = book.plan(shape, charge * shape.charge_factor)
+    return with_credit(extra, parts, rest if book.required else 0)
