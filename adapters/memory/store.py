@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ledger.application.ports import (
@@ -22,10 +22,14 @@ from ledger.application.ports import (
     TenantKey,
     TenantRow,
 )
+from ledger.domain.budgets import Budget, Counter
 from ledger.domain.commands import KeyRow
+from ledger.domain.credits import Grant
 from ledger.domain.entries import Commit, Entry, decode_commit, stream_of, tenant_of_stream
 from ledger.domain.errors import InvariantViolation
+from ledger.domain.holds import OPEN, HoldState, hold_body, hold_of
 from ledger.domain.ledger import Balance, CorrectionState, LedgerState, Ref, UnpricedUsage
+from ledger.domain.protection import CounterKey, Protection
 from ledger.domain.shapes import shape_from_body
 
 CHANGES_LIMIT = 5_000
@@ -50,6 +54,51 @@ class _Tables:
     accumulators: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
     unpriced: dict[TenantKey, UnpricedUsage] = field(default_factory=dict)
     conflicts: set[tuple[int, int, int]] = field(default_factory=set)
+    protection: dict[int, ProtectionRows] = field(default_factory=dict)
+    counters: dict[tuple[int, CounterKey], tuple[int, ...]] = field(default_factory=dict)
+    holds: dict[TenantKey, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProtectionRows:
+    """A ledger's protection but for counters and holds; copies, never shared."""
+
+    capped: bool
+    required: bool
+    owed: int
+    next_expiry: int
+    entitlements: bytes
+    budgets: tuple[tuple[bytes, int], ...]
+    grants: tuple[Grant, ...]
+
+    @classmethod
+    def of(cls, guard: Protection) -> ProtectionRows:
+        """Return the rows of a ledger's protection."""
+        credit = guard.credit
+        return cls(
+            guard.capped,
+            credit.required,
+            credit.owed,
+            guard.next_expiry,
+            guard.entitlements_body,
+            tuple((budget.body, budget.ladder) for budget in guard.budgets),
+            tuple(grant.copy() for grant in credit.grants.values()),
+        )
+
+    def load(self, timezone: str) -> Protection:
+        """Return the protection that these rows say."""
+        guard = Protection(timezone)
+        guard.capped = self.capped
+        guard.next_expiry = self.next_expiry
+        guard.load_entitlements(self.entitlements)
+        guard.load_budgets(
+            Budget(number, body, ladder) for number, (body, ladder) in enumerate(self.budgets)
+        )
+        guard.credit.required = self.required
+        guard.credit.owed = self.owed
+        guard.credit.grants = {grant.number: grant.copy() for grant in self.grants}
+        guard.start_commit()
+        return guard
 
 
 class MemoryStore:
@@ -90,6 +139,25 @@ class MemoryStore:
             return len(log)
 
     # -- what tests look at -----------------------------------------------------------
+
+    def protection(self, tenant: str) -> Protection:
+        """Return a tenant's protection with all its counters and holds; empty if it has none."""
+        tenant_id = self._id(tenant)
+        with self._lock:
+            tables = self._tables
+            rows = tables.protection.get(tenant_id)
+            guard = rows.load("UTC") if rows is not None else Protection("UTC")
+            guard.counters = {
+                key: Counter.of(row)
+                for (owner, key), row in tables.counters.items()
+                if owner == tenant_id
+            }
+            guard.holds = {
+                digest: hold_of(body)
+                for (owner, digest), body in tables.holds.items()
+                if owner == tenant_id
+            }
+            return guard
 
     def commits(self) -> list[StoredCommit]:
         """Return all commits of tenants' ledgers in log order."""
@@ -225,6 +293,9 @@ class _MemoryBatch:
                 shape = shape_from_body(body)
                 state.numbers[shape.body] = len(state.shapes)
                 state.shapes.append(shape)
+            rows = self._tables.protection.get(row.tenant_id)
+            if rows is not None:
+                state.guard = rows.load(state.timezone)
             states.append(state)
         return states
 
@@ -263,6 +334,44 @@ class _MemoryBatch:
         self._check_open()
         found = _found(self._tables.commits, places)
         return {place: decode_commit(body) for place, body in found.items()}
+
+    def counters(
+        self, keys: Collection[tuple[int, CounterKey]]
+    ) -> dict[tuple[int, CounterKey], Counter]:
+        """Return those counters that exist."""
+        self._check_open()
+        found = _found(self._tables.counters, keys)
+        return {place: Counter.of(row) for place, row in found.items()}
+
+    def holds(self, keys: Collection[TenantKey]) -> dict[TenantKey, HoldState]:
+        """Return those holds that are known."""
+        self._check_open()
+        found = _found(self._tables.holds, keys)
+        return {place: hold_of(body) for place, body in found.items()}
+
+    def due_holds(self, tenants: Collection[int]) -> list[tuple[int, HoldState]]:
+        """Return the open holds whose time is over."""
+        now = self.opening.now
+        due = [one for one in self._open_holds(tenants) if one[1].expires_at <= now]
+        return sorted(due, key=lambda one: one[1].expires_at)
+
+    def next_expiries(self, tenants: Collection[int]) -> dict[int, int]:
+        """Return the earliest expiry after now of open holds."""
+        earliest: dict[int, int] = {}
+        for tenant_id, hold in self._open_holds(tenants):
+            if hold.expires_at > self.opening.now:
+                before = earliest.get(tenant_id, hold.expires_at)
+                earliest[tenant_id] = min(before, hold.expires_at)
+        return earliest
+
+    def _open_holds(self, tenants: Collection[int]) -> list[tuple[int, HoldState]]:
+        self._check_open()
+        held = (
+            (tenant_id, hold_of(body))
+            for (tenant_id, _), body in self._tables.holds.items()
+            if tenant_id in tenants
+        )
+        return [one for one in held if one[1].status == OPEN]
 
     def write(self, writes: Sequence[LedgerWrite]) -> int:
         """Append, change rows, commit; return the new head."""
@@ -326,6 +435,13 @@ class _MemoryBatch:
             else:
                 tables.unpriced[number, target] = usage
         tables.conflicts.update((number, state.version, index) for index in write.conflicts)
+        guard = state.guard
+        if guard is not None:
+            tables.protection[number] = ProtectionRows.of(guard)
+            for place in guard.touched_counters:
+                tables.counters[number, place] = guard.counters[place].as_tuple()
+            for digest in guard.touched_holds:
+                tables.holds[number, digest] = hold_body(guard.holds[digest])
 
 
 _K = TypeVar("_K")
@@ -348,7 +464,7 @@ def _copy_balance(balance: Balance) -> Balance:
 
 
 def _copy_correction(correction: CorrectionState) -> CorrectionState:
-    return CorrectionState(correction.void, correction.adjust, correction.standing)
+    return replace(correction)
 
 
 def _check_protocol(store: MemoryStore) -> LedgerStore:
