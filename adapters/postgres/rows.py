@@ -17,6 +17,7 @@ from ledger.domain.money import AMOUNT_DECIMALS, scaled_text, to_scaled
 
 Row = tuple[Any, ...]
 _json = msgspec.json.Encoder().encode
+_reversal = msgspec.msgpack.Decoder(tuple[str, list[tuple[int, str]], str]).decode
 
 
 def one(cursor: Cursor[Row]) -> Row:
@@ -84,8 +85,22 @@ def balance_of(row: Row) -> Balance:
 
 
 def correction_of(row: Row) -> CorrectionState:
-    """Return the correction state of a row's six places."""
+    """Return the correction state of a row's six places and its reversal."""
     void, adjust, standing = (
         None if row[start] is None else (row[start], row[start + 1]) for start in (0, 2, 4)
     )
-    return CorrectionState(void, adjust, standing)
+    correction = CorrectionState(void, adjust, standing)
+    if row[6] is not None:
+        reversed_, returned, forgiven = _reversal(bytes(row[6]))
+        correction.reversed, correction.forgiven = int(reversed_), int(forgiven)
+        correction.returned = tuple((number, int(amount)) for number, amount in returned)
+    return correction
+
+
+def reversal_body(correction: CorrectionState) -> bytes | None:
+    """Return what reversals took back, stored; amounts are text, as they may be wide."""
+    if not (correction.reversed or correction.returned or correction.forgiven):
+        return None
+    returned = [(number, str(amount)) for number, amount in correction.returned]
+    parts = (str(correction.reversed), returned, str(correction.forgiven))
+    return msgspec.msgpack.encode(parts)

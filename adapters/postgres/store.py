@@ -17,7 +17,7 @@ from eventsourcing.persistence import StoredEvent
 from psycopg import Connection, Cursor
 from psycopg.rows import tuple_row
 
-from adapters.postgres import arrays, queries
+from adapters.postgres import arrays, protection_rows, queries
 from adapters.postgres.recorder import WRITER_LOCK, LedgerRecorder
 from adapters.postgres.rows import (
     Row,
@@ -29,6 +29,7 @@ from adapters.postgres.rows import (
     ledger_state,
     one,
     quantities_text,
+    reversal_body,
 )
 from ledger.application.ports import (
     Batch,
@@ -38,6 +39,7 @@ from ledger.application.ports import (
     Opening,
     TenantKey,
 )
+from ledger.domain.budgets import Counter
 from ledger.domain.commands import KeyRow
 from ledger.domain.entries import (
     COMMIT_TOPIC,
@@ -47,9 +49,11 @@ from ledger.domain.entries import (
     tenant_of_stream,
 )
 from ledger.domain.errors import InvariantViolation
+from ledger.domain.holds import HoldState
 from ledger.domain.ledger import Balance, CorrectionState, LedgerState, UnpricedUsage
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import scaled_text, to_scaled
+from ledger.domain.protection import CounterKey
 from ledger.domain.shapes import shape_from_body
 
 CHANGES_LIMIT = 5_000
@@ -200,6 +204,12 @@ class _PostgresBatch:
             self._sql["tenants"], {"names": arrays.texts(list(names))}, binary=True
         ).fetchall()
         states = {row[0]: ledger_state(row) for row in rows}
+        guards = {}
+        for row in rows:
+            if row[9] is not None:
+                guards[row[0]] = protection_rows.head_of(row[3], row[9:])
+                states[row[0]].guard = guards[row[0]]
+        protection_rows.load_parts(self._connection, self._sql, guards)
         if states:
             shapes = self._connection.execute(
                 self._sql["shapes"], {"tenants": arrays.int4s(list(states))}, binary=True
@@ -282,6 +292,26 @@ class _PostgresBatch:
             found[tenant_id, version] = decode_commit(bytes(state))
         return found
 
+    def counters(
+        self, keys: Collection[tuple[int, CounterKey]]
+    ) -> dict[tuple[int, CounterKey], Counter]:
+        """Return those counters that exist."""
+        return protection_rows.load_counters(self._connection, self._sql, keys)
+
+    def holds(self, keys: Collection[TenantKey]) -> dict[TenantKey, HoldState]:
+        """Return those holds that are known."""
+        return protection_rows.load_holds(self._connection, self._sql, keys)
+
+    def due_holds(self, tenants: Collection[int]) -> list[tuple[int, HoldState]]:
+        """Return the open holds whose time is over."""
+        now = self.opening.now
+        return protection_rows.load_due(self._connection, self._sql, tenants, now)
+
+    def next_expiries(self, tenants: Collection[int]) -> dict[int, int]:
+        """Return the earliest expiry after now of open holds."""
+        now = self.opening.now
+        return protection_rows.load_next_expiries(self._connection, self._sql, tenants, now)
+
     def write(self, writes: Sequence[LedgerWrite]) -> int:
         """Append, change rows, commit; return the new head."""
         connection = self._connection
@@ -303,6 +333,7 @@ class _PostgresBatch:
             self._open_tenants()
             self._write_tenants(writes)
             self._write_balances(writes)
+            protection_rows.write_protection(connection, self._sql, writes)
             self._write_rare(writes)
             connection.execute("COMMIT")
         self._open = False
@@ -410,6 +441,7 @@ class _PostgresBatch:
 
     def _write_correction(self, tenant_id: int, key: bytes, correction: CorrectionState) -> None:
         parameters: dict[str, object] = {"tenant": tenant_id, "key": UUID(bytes=key)}
+        parameters["reversal"] = reversal_body(correction)
         for name in ("void", "adjust", "standing"):
             version, index = getattr(correction, name) or (None, None)
             parameters[f"{name}_version"] = version

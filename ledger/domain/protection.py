@@ -72,6 +72,7 @@ class Protection:
         next_expiry: nothing expires before; may be too early, never too late.
         head_touched: ``capped``, ``next_expiry``, entitlements, credit policy or what is owed
             changed.
+        stored: the ledger's row of it is written.
         touched_budgets: numbers.
         touched_counters: keys.
         touched_holds: digests.
@@ -92,6 +93,7 @@ class Protection:
         "live",
         "names",
         "next_expiry",
+        "stored",
         "timezone",
         "touched_budgets",
         "touched_counters",
@@ -111,6 +113,7 @@ class Protection:
         self.capped = False
         self.next_expiry = LATEST_US
         self.head_touched = False
+        self.stored = False
         self.touched_budgets: set[int] = set()
         self.touched_counters: set[CounterKey] = set()
         self.touched_holds: set[bytes] = set()

@@ -51,7 +51,7 @@ WHERE tenant_id = ANY (%(tenants)s);
 -- name: corrections
 SELECT
     tenant_id, key, void_version, void_index, adjust_version, adjust_index,
-    standing_version, standing_index
+    standing_version, standing_index, reversal
 FROM corrections
 WHERE tenant_id = ANY (%(tenants)s);
 

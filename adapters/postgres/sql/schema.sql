@@ -20,6 +20,27 @@ CREATE TABLE balances (
     CONSTRAINT balances_pkey PRIMARY KEY (tenant_id, period)
 ) WITH (fillfactor=50);
 
+CREATE TABLE budget_counters (
+    tenant_id integer NOT NULL,
+    budget integer NOT NULL,
+    start bigint NOT NULL,
+    fired bigint NOT NULL,
+    until bigint NOT NULL,
+    ladder integer NOT NULL,
+    spent numeric NOT NULL,
+    held numeric NOT NULL,
+    ceiling numeric NOT NULL,
+    CONSTRAINT budget_counters_pkey PRIMARY KEY (tenant_id, budget, start)
+) WITH (fillfactor=30);
+
+CREATE TABLE budgets (
+    tenant_id integer NOT NULL,
+    number integer NOT NULL,
+    ladder integer NOT NULL,
+    terms text NOT NULL,
+    CONSTRAINT budgets_pkey PRIMARY KEY (tenant_id, number)
+);
+
 CREATE TABLE conflicts (
     tenant_id integer NOT NULL,
     version bigint NOT NULL,
@@ -36,8 +57,38 @@ CREATE TABLE corrections (
     adjust_index integer,
     standing_version bigint,
     standing_index integer,
+    reversal bytea,
     CONSTRAINT corrections_pkey PRIMARY KEY (tenant_id, key)
 );
+
+CREATE TABLE credit_grants (
+    tenant_id integer NOT NULL,
+    number integer NOT NULL,
+    priority integer NOT NULL,
+    at bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    id text NOT NULL,
+    kind text NOT NULL,
+    filter text NOT NULL,
+    amount numeric NOT NULL,
+    held numeric NOT NULL,
+    burned numeric NOT NULL,
+    withdrawn numeric NOT NULL,
+    lapsed numeric NOT NULL,
+    expired boolean NOT NULL,
+    CONSTRAINT credit_grants_pkey PRIMARY KEY (tenant_id, number)
+);
+
+CREATE TABLE holds (
+    expires_at bigint NOT NULL,
+    tenant_id integer NOT NULL,
+    status smallint NOT NULL,
+    key uuid NOT NULL,
+    body bytea NOT NULL,
+    CONSTRAINT holds_pkey PRIMARY KEY (tenant_id, key)
+) WITH (autovacuum_vacuum_scale_factor=0.05, fillfactor=70);
+ALTER TABLE holds ALTER COLUMN body SET STORAGE EXTERNAL;
+CREATE INDEX holds_open_idx ON holds USING btree (tenant_id, expires_at) WHERE (status = 0);
 
 CREATE TABLE ledger_log (
     originator_version bigint NOT NULL,
@@ -55,6 +106,16 @@ CREATE TABLE projection_tracking (
     notification_id bigint NOT NULL,
     CONSTRAINT projection_tracking_pkey PRIMARY KEY (application_name)
 );
+
+CREATE TABLE protection (
+    tenant_id integer NOT NULL,
+    next_expiry bigint NOT NULL,
+    capped boolean NOT NULL,
+    credit_required boolean NOT NULL,
+    owed numeric NOT NULL,
+    entitlements text NOT NULL,
+    CONSTRAINT protection_pkey PRIMARY KEY (tenant_id)
+) WITH (fillfactor=50);
 
 CREATE TABLE schema_migrations (
     number integer NOT NULL,

@@ -22,9 +22,12 @@ FROM unnest(%(tenants)s, %(keys)s) AS asked (tenant_id, key)
 JOIN usage_keys AS k ON k.tenant_id = asked.tenant_id AND k.key = asked.key;
 
 -- name: tenants
-SELECT tenant_id, tenant, currency, timezone, book, version, digest, pending, conflicts
-FROM tenants
-WHERE tenant = ANY (%(names)s);
+SELECT
+    t.tenant_id, t.tenant, t.currency, t.timezone, t.book, t.version, t.digest, t.pending,
+    t.conflicts, p.next_expiry, p.capped, p.credit_required, p.owed, p.entitlements
+FROM tenants AS t
+LEFT JOIN protection AS p ON p.tenant_id = t.tenant_id
+WHERE t.tenant = ANY (%(names)s);
 
 -- name: last_tenant
 SELECT coalesce(max(tenant_id), 0) AS last FROM tenants;
@@ -103,18 +106,19 @@ SET charge = excluded.charge,
 -- name: upsert_corrections
 INSERT INTO corrections (
     tenant_id, key, void_version, void_index, adjust_version, adjust_index,
-    standing_version, standing_index
+    standing_version, standing_index, reversal
 )
 SELECT
     %(tenant)s, %(key)s, %(void_version)s, %(void_index)s, %(adjust_version)s, %(adjust_index)s,
-    %(standing_version)s, %(standing_index)s
+    %(standing_version)s, %(standing_index)s, %(reversal)s
 ON CONFLICT (tenant_id, key) DO UPDATE
 SET void_version = excluded.void_version,
     void_index = excluded.void_index,
     adjust_version = excluded.adjust_version,
     adjust_index = excluded.adjust_index,
     standing_version = excluded.standing_version,
-    standing_index = excluded.standing_index;
+    standing_index = excluded.standing_index,
+    reversal = excluded.reversal;
 
 -- name: upsert_accumulators
 INSERT INTO accumulators (tenant_id, session, key, quantity)
@@ -142,3 +146,114 @@ WHERE u.tenant_id = gone.tenant_id AND u.key = gone.key;
 INSERT INTO conflicts (tenant_id, version, index)
 SELECT tenant_id, version, index
 FROM unnest(%(tenants)s, %(versions)s, %(indexes)s) AS new (tenant_id, version, index);
+
+-- name: budgets
+SELECT tenant_id, number, ladder, terms
+FROM budgets
+WHERE tenant_id = ANY (%(tenants)s)
+ORDER BY tenant_id, number;
+
+-- name: grants
+SELECT
+    tenant_id, number, id, kind, amount, priority, at, expires_at, filter,
+    held, burned, withdrawn, lapsed, expired
+FROM credit_grants
+WHERE tenant_id = ANY (%(tenants)s)
+ORDER BY tenant_id, number;
+
+-- name: counters
+SELECT c.tenant_id, c.budget, c.start, c.spent, c.held, c.fired, c.ladder, c.ceiling, c.until
+FROM unnest(%(tenants)s, %(budgets)s, %(starts)s) AS asked (tenant_id, budget, start)
+JOIN budget_counters AS c
+    ON c.tenant_id = asked.tenant_id AND c.budget = asked.budget AND c.start = asked.start;
+
+-- name: holds
+SELECT h.tenant_id, h.key, h.body
+FROM unnest(%(tenants)s, %(keys)s) AS asked (tenant_id, key)
+JOIN holds AS h ON h.tenant_id = asked.tenant_id AND h.key = asked.key;
+
+-- name: due_holds
+SELECT tenant_id, body
+FROM holds
+WHERE status = 0 AND tenant_id = ANY (%(tenants)s) AND expires_at <= %(now)s
+ORDER BY expires_at
+LIMIT %(limit)s;
+
+-- name: next_expiries
+SELECT asked.tenant_id, (
+    SELECT min(h.expires_at)
+    FROM holds AS h
+    WHERE h.status = 0 AND h.tenant_id = asked.tenant_id AND h.expires_at > %(now)s
+) AS expires_at
+FROM unnest(%(tenants)s) AS asked (tenant_id);
+
+-- name: upsert_protection
+INSERT INTO protection (
+    tenant_id, next_expiry, capped, credit_required, owed, entitlements
+)
+SELECT tenant_id, next_expiry, capped = 1, required = 1, owed::numeric, entitlements
+FROM unnest(
+    %(tenants)s, %(expiries)s, %(capped)s, %(required)s, %(owed)s, %(entitlements)s
+) AS new (tenant_id, next_expiry, capped, required, owed, entitlements)
+ON CONFLICT (tenant_id) DO UPDATE
+SET next_expiry = excluded.next_expiry,
+    capped = excluded.capped,
+    credit_required = excluded.credit_required,
+    owed = excluded.owed,
+    entitlements = excluded.entitlements;
+
+-- name: upsert_budgets
+INSERT INTO budgets (tenant_id, number, ladder, terms)
+SELECT tenant_id, number, ladder, terms
+FROM unnest(%(tenants)s, %(numbers)s, %(ladders)s, %(terms)s)
+    AS new (tenant_id, number, ladder, terms)
+ON CONFLICT (tenant_id, number) DO UPDATE
+SET ladder = excluded.ladder, terms = excluded.terms;
+
+-- name: upsert_counters
+INSERT INTO budget_counters (
+    tenant_id, budget, start, spent, held, fired, ladder, ceiling, until
+)
+SELECT
+    tenant_id, budget, start, spent::numeric, held::numeric, fired, ladder, ceiling::numeric, until
+FROM unnest(
+    %(tenants)s, %(budgets)s, %(starts)s, %(spent)s, %(held)s, %(fired)s, %(ladders)s,
+    %(ceilings)s, %(untils)s
+) AS new (tenant_id, budget, start, spent, held, fired, ladder, ceiling, until)
+ON CONFLICT (tenant_id, budget, start) DO UPDATE
+SET spent = excluded.spent,
+    held = excluded.held,
+    fired = excluded.fired,
+    ladder = excluded.ladder,
+    ceiling = excluded.ceiling,
+    until = excluded.until;
+
+-- name: upsert_holds
+INSERT INTO holds (tenant_id, key, status, expires_at, body)
+SELECT tenant_id, key, status, expires_at, body
+FROM unnest(%(tenants)s, %(keys)s, %(statuses)s, %(expiries)s, %(bodies)s)
+    AS new (tenant_id, key, status, expires_at, body)
+ON CONFLICT (tenant_id, key) DO UPDATE
+SET status = excluded.status, expires_at = excluded.expires_at, body = excluded.body;
+
+-- name: upsert_grants
+INSERT INTO credit_grants (
+    tenant_id, number, id, kind, amount, priority, at, expires_at, filter,
+    held, burned, withdrawn, lapsed, expired
+)
+SELECT
+    tenant_id, number, id, kind, amount::numeric, priority, at, expires_at, filter,
+    held::numeric, burned::numeric, withdrawn::numeric, lapsed::numeric, expired = 1
+FROM unnest(
+    %(tenants)s, %(numbers)s, %(ids)s, %(kinds)s, %(amounts)s, %(priorities)s, %(ats)s,
+    %(expiries)s, %(filters)s, %(held)s, %(burned)s, %(withdrawn)s, %(lapsed)s, %(expired)s
+) AS new (
+    tenant_id, number, id, kind, amount, priority, at, expires_at, filter,
+    held, burned, withdrawn, lapsed, expired
+)
+ON CONFLICT (tenant_id, number) DO UPDATE
+SET held = excluded.held,
+    burned = excluded.burned,
+    withdrawn = excluded.withdrawn,
+    lapsed = excluded.lapsed,
+    expired = excluded.expired;
