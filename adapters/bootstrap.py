@@ -43,15 +43,18 @@ from adapters.postgres import embedded
 from adapters.postgres.audit import open_audit
 from adapters.postgres.database import Database
 from adapters.postgres.migrate import MigrationError, MigrationStatus, check, migrate
+from adapters.postgres.policies import PostgresPolicies
 from adapters.postgres.price_books import PostgresPriceBooks
 from adapters.postgres.projections import PostgresProjections
 from adapters.postgres.readmodels import PostgresReads
 from adapters.providers import detect, parse_sse
 from adapters.providers import normalize as normalize_response
 from ledger.application.engine import Ledger
+from ledger.application.policies import Policies
 from ledger.application.ports import AuditView, ConnectionLost
 from ledger.application.price_shelf import PriceLibrary
 from ledger.application.prices import PriceBooks, PriceSources
+from ledger.application.protection import Holds
 from ledger.application.rerating import Rerating
 from ledger.application.runner import Projections
 from ledger.application.sequencer import Sequencer, TenantDefaults
@@ -73,10 +76,14 @@ class Tallybook:
         self.database = database
         self._store = PostgresPriceBooks(database)
         self._library = PriceLibrary(self._store)
-        self.sequencer = Sequencer(database.store, self._library, defaults=defaults)
+        self.policies = Policies(PostgresPolicies(database))
+        self.sequencer = Sequencer(
+            database.store, self._library, defaults=defaults, policies=self.policies
+        )
         self.ledger = Ledger(self.sequencer)
         self.reads = PostgresReads(database)
         self.tenants = Tenants(self.ledger)
+        self.holds = Holds(self.sequencer)
 
     @cached_property
     def prices(self) -> PriceBooks:

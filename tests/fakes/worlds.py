@@ -162,7 +162,7 @@ class PostgresWorld:
             rows[row[0]].balances.append(balance_of(row[1:]))
         for row in self._query(
             "SELECT tenant_id, key, void_version, void_index, adjust_version, adjust_index,"
-            " standing_version, standing_index FROM corrections"
+            " standing_version, standing_index, reversal FROM corrections"
         ):
             rows[row[0]].corrections[row[1].bytes] = correction_of(row[2:])
         for tenant_id, session, key, quantity in self._query(
