@@ -117,10 +117,12 @@ class MemoryStore:
         self._tables = _Tables()
 
     @contextmanager
-    def batch(self, *, since: int, keys: Collection[TenantKey]) -> Iterator[Batch]:
+    def batch(
+        self, *, since: int, keys: Collection[TenantKey], holds: Collection[TenantKey] = ()
+    ) -> Iterator[Batch]:
         """Open a batch; see `LedgerStore`."""
         with self._lock:
-            batch = _MemoryBatch(self._tables, self._clock(), since, keys)
+            batch = _MemoryBatch(self._tables, self._clock(), since, keys, holds)
             try:
                 yield batch
             finally:
@@ -248,7 +250,14 @@ class _MemoryBatch:
 
     opening: Opening
 
-    def __init__(self, tables: _Tables, now: int, since: int, keys: Collection[TenantKey]) -> None:
+    def __init__(
+        self,
+        tables: _Tables,
+        now: int,
+        since: int,
+        keys: Collection[TenantKey],
+        holds: Collection[TenantKey],
+    ) -> None:
         self._tables = tables
         self._opened: dict[str, TenantRow] = {}
         self._open = True
@@ -258,6 +267,7 @@ class _MemoryBatch:
             head=len(tables.log),
             changed=list(dict.fromkeys(changed)) if len(changed) <= CHANGES_LIMIT else None,
             keys=self.keys(keys),
+            holds=self.holds(holds),
         )
 
     def end(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
 
 from adapters.postgres import arrays
 from adapters.postgres.rows import Row, amount_text
@@ -91,11 +91,9 @@ def load_counters(
     return {(row[0], (row[1], row[2])): counter_of(row[3:]) for row in rows.fetchall()}
 
 
-def load_holds(
-    connection: Connection[Row], sql: Any, keys: Collection[TenantKey]
-) -> dict[TenantKey, HoldState]:
-    """Return those holds that are known."""
-    rows = connection.execute(
+def ask_holds(connection: Connection[Row], sql: Any, keys: Collection[TenantKey]) -> Cursor[Row]:
+    """Ask for holds; `holds_of` reads the answer."""
+    return connection.execute(
         sql["holds"],
         {
             "tenants": arrays.int4s([tenant_id for tenant_id, _ in keys]),
@@ -103,7 +101,11 @@ def load_holds(
         },
         binary=True,
     )
-    return {(row[0], row[1].bytes): hold_of(bytes(row[2])) for row in rows.fetchall()}
+
+
+def holds_of(cursor: Cursor[Row]) -> dict[TenantKey, HoldState]:
+    """Return holds by tenant number and digest."""
+    return {(row[0], row[1].bytes): hold_of(bytes(row[2])) for row in cursor.fetchall()}
 
 
 def load_due(

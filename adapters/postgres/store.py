@@ -110,13 +110,15 @@ class PostgresStore:
         return connection
 
     @contextlib.contextmanager
-    def batch(self, *, since: int, keys: Collection[TenantKey]) -> Iterator[Batch]:
+    def batch(
+        self, *, since: int, keys: Collection[TenantKey], holds: Collection[TenantKey] = ()
+    ) -> Iterator[Batch]:
         """Open a batch; see `LedgerStore`."""
         try:
             connection = self._connect()
             batch = _PostgresBatch(connection, self._recorder)
             try:
-                batch.begin(since=since, keys=keys)
+                batch.begin(since=since, keys=keys, holds=holds)
                 yield batch
             finally:
                 batch.end()
@@ -156,7 +158,9 @@ class _PostgresBatch:
         self._last_tenant: int | None = None
         self._opened: list[LedgerState] = []
 
-    def begin(self, *, since: int, keys: Collection[TenantKey]) -> None:
+    def begin(
+        self, *, since: int, keys: Collection[TenantKey], holds: Collection[TenantKey]
+    ) -> None:
         """Begin, lock, and read what the opening tells, in one round trip."""
         sql = self._sql
         connection = self._connection
@@ -165,17 +169,19 @@ class _PostgresBatch:
             self._open = True
             connection.execute(sql["lock_writer"], {"lock": WRITER_LOCK})
             clock = connection.execute(sql["read_clock"])
-            head = connection.execute(sql["head"])
             changes = connection.execute(
                 sql["changes"], {"since": since, "limit": CHANGES_LIMIT + 1}, binary=True
             )
-            taken = self._ask_keys(keys)
+            taken = self._ask_keys(keys) if keys else None
+            known = protection_rows.ask_holds(connection, sql, holds) if holds else None
+        now, head = one(clock)
         streams = [row[1] for row in changes.fetchall()]
         self.opening = Opening(
-            now=one(clock)[0],
-            head=one(head)[0] or 0,
+            now=now,
+            head=head or 0,
             changed=list(dict.fromkeys(streams)) if len(streams) <= CHANGES_LIMIT else None,
-            keys=key_rows(taken),
+            keys={} if taken is None else key_rows(taken),
+            holds={} if known is None else protection_rows.holds_of(known),
         )
 
     def end(self) -> None:
@@ -300,7 +306,9 @@ class _PostgresBatch:
 
     def holds(self, keys: Collection[TenantKey]) -> dict[TenantKey, HoldState]:
         """Return those holds that are known."""
-        return protection_rows.load_holds(self._connection, self._sql, keys)
+        return protection_rows.holds_of(
+            protection_rows.ask_holds(self._connection, self._sql, keys)
+        )
 
     def due_holds(self, tenants: Collection[int]) -> list[tuple[int, HoldState]]:
         """Return the open holds whose time is over."""

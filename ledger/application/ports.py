@@ -42,12 +42,14 @@ class Opening(msgspec.Struct, frozen=True):
         head: last notification id of the log; 0 while it is empty.
         changed: streams that got commits after the caller's position; None for too many to tell.
         keys: those of the asked keys that are taken.
+        holds: those of the asked holds that are known.
     """
 
     now: int
     head: int
     changed: Sequence[str] | None
     keys: Mapping[TenantKey, KeyRow]
+    holds: Mapping[TenantKey, HoldState] = {}
 
 
 class NewKey(msgspec.Struct, gc=False, frozen=True):
@@ -148,12 +150,15 @@ class Batch(Protocol):
 class LedgerStore(Protocol):
     """The database as the write path sees it."""
 
-    def batch(self, *, since: int, keys: Collection[TenantKey]) -> AbstractContextManager[Batch]:
+    def batch(
+        self, *, since: int, keys: Collection[TenantKey], holds: Collection[TenantKey] = ()
+    ) -> AbstractContextManager[Batch]:
         """Open a batch: take the writer lock, then read.
 
         Args:
             since: notification id up to which the caller's caches are current.
             keys: key digests to look up on the way.
+            holds: hold digests to look up on the way.
 
         Raises:
             ConnectionLost: no connection can be had now.

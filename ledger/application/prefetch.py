@@ -7,7 +7,7 @@ commits they cite, balances of periods not touched lately, sessions' running qua
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ledger.application.ports import Batch, TenantKey
 from ledger.application.prefetch_holds import (
@@ -44,8 +44,18 @@ def load_working_set(
     works: dict[str, TenantWork],
     known: dict[str, int],
     catalog: Catalog,
+    asked_holds: Collection[TenantKey] = (),
 ) -> None:
-    """Read whatever the commands bear upon and the kept states do not hold."""
+    """Read whatever the commands bear upon and the kept states do not hold.
+
+    Args:
+        batch: open.
+        commands: of ledgers that are in ``works``.
+        works: by tenant.
+        known: numbers of tenants whose keys were asked for on opening.
+        catalog: prices.
+        asked_holds: asked for on opening.
+    """
     by_id = {work.state.tenant_id: work for work in works.values()}
     taken = batch.opening.keys
     late = [prepared for prepared in commands if prepared.tenant not in known]
@@ -56,7 +66,7 @@ def load_working_set(
             taken = {**taken, **batch.keys(keys)}
     for (tenant_id, digest), row in taken.items():
         by_id[tenant_id].keys[digest] = row
-    load_holds(batch, commands, works)
+    load_holds(batch, commands, works, asked_holds)
     if taken or any(work.holds for work in works.values()):
         _load_conflict_keys(batch, commands, works)
     _load_corrections(batch, commands, works)

@@ -6,10 +6,10 @@ they do not have: holds that other processes authorized, past windows, holds who
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ledger.application.ports import Batch, TenantKey
-from ledger.application.workingset import Prepared, TenantWork
+from ledger.application.workingset import LedgerCache, Prepared, TenantWork
 from ledger.domain.budgets import Counter
 from ledger.domain.commands import Command
 from ledger.domain.entries import CorrectionApplied, UsageAdjusted, UsageRecorded, UsageRerated
@@ -66,8 +66,33 @@ def hold_key(command: Command) -> bytes | None:
     return None
 
 
-def load_holds(batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]) -> None:
+def wanted_holds(commands: list[Prepared], cache: LedgerCache) -> list[TenantKey]:
+    """Return the holds to look up on opening, of ledgers that are kept."""
+    wanted: list[TenantKey] = []
+    for prepared in commands:
+        digest = hold_key(prepared.command)
+        if digest is not None:
+            state = cache.peek(prepared.tenant)
+            guard = state.guard if state is not None else None
+            if state is not None and guard is not None and digest not in guard.holds:
+                wanted.append((state.tenant_id, digest))
+    return wanted
+
+
+def load_holds(
+    batch: Batch,
+    commands: list[Prepared],
+    works: dict[str, TenantWork],
+    asked: Collection[TenantKey],
+) -> None:
     """Load the holds that commands are about, and those whose time is over."""
+    by_id = {work.state.tenant_id: work for work in works.values()}
+    for (tenant_id, known_digest), hold in batch.opening.holds.items():
+        owner = by_id.get(tenant_id)
+        kept = owner.state.guard if owner is not None else None
+        if kept is not None:
+            kept.holds.setdefault(known_digest, hold)
+    known = set(asked)
     wanted: dict[TenantKey, TenantWork] = {}
     for prepared in commands:
         digest = hold_key(prepared.command)
@@ -77,7 +102,9 @@ def load_holds(batch: Batch, commands: list[Prepared], works: dict[str, TenantWo
         work.holds.add(digest)
         guard = work.state.guard
         if guard is not None and digest not in guard.holds and work.state.version:
-            wanted[work.state.tenant_id, digest] = work
+            place = (work.state.tenant_id, digest)
+            if place not in known:
+                wanted[place] = work
     if wanted:
         for (tenant_id, digest), hold in batch.holds(list(wanted)).items():
             guard = wanted[tenant_id, digest].state.guard

@@ -21,6 +21,7 @@ from concurrent.futures import Future
 
 import msgspec
 
+from ledger.application.answers import AsyncAnswers
 from ledger.application.guarding import expire_due, opens, unknown_tenant
 from ledger.application.ports import (
     Batch,
@@ -30,6 +31,7 @@ from ledger.application.ports import (
     PolicySource,
 )
 from ledger.application.prefetch import load_working_set, wanted_keys
+from ledger.application.prefetch_holds import wanted_holds
 from ledger.application.workingset import LedgerCache, Prepared, TenantWork
 from ledger.domain.catalog import DEFAULT_BOOK, Catalog
 from ledger.domain.commands import Command, OpenLedger, Outcome
@@ -104,6 +106,7 @@ class Sequencer:
         self._retry_delays_s = tuple(retry_delays_s)
         self._cache = LedgerCache()
         self._catalog: Catalog | None = None
+        self._answers = AsyncAnswers()
         self._waiting: deque[_Submission] = deque()
         self._wake = threading.Condition()
         self._closing = False
@@ -191,7 +194,11 @@ class Sequencer:
 
         A caller that is cancelled stops waiting; its commands may still be committed.
         """
-        return await asyncio.shield(asyncio.wrap_future(self.submit(commands)))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Outcome]] = loop.create_future()
+        future = self.submit(commands)
+        self._answers.expect(loop, future, answer)
+        return await answer
 
     def close(self) -> None:
         """Answer everything that waits, then stop the worker."""
@@ -213,6 +220,7 @@ class Sequencer:
                     return
                 taken = self._take()
             self._answer(taken)
+            self._answers.flush()
 
     def _take(self) -> list[_Submission]:
         taken: list[_Submission] = []
@@ -273,7 +281,8 @@ class Sequencer:
     def _batch(self, commands: list[Prepared]) -> list[Outcome]:
         known = self._known_tenants(commands)
         keys = wanted_keys(commands, known)
-        with self._store.batch(since=self._cache.position, keys=keys) as batch:
+        holds = wanted_holds(commands, self._cache)
+        with self._store.batch(since=self._cache.position, keys=keys, holds=holds) as batch:
             opening = batch.opening
             if self._cache.drop(opening.changed) or self._catalog is None:
                 self._catalog = self._prices.load()
@@ -283,7 +292,7 @@ class Sequencer:
             here = commands
             if len(works) < len(known) or any(one.tenant not in works for one in commands):
                 here = [prepared for prepared in commands if prepared.tenant in works]
-            load_working_set(batch, here, works, known, catalog)
+            load_working_set(batch, here, works, known, catalog, holds)
             with self.deciding:
                 for work in works.values():
                     expire_due(work, catalog, opening.now)

@@ -36,11 +36,13 @@ class FailingStore:
         self.writes = 0
 
     @contextmanager
-    def batch(self, *, since: int, keys: Collection[TenantKey]) -> Iterator[Batch]:
+    def batch(
+        self, *, since: int, keys: Collection[TenantKey], holds: Collection[TenantKey] = ()
+    ) -> Iterator[Batch]:
         """Open a batch of the other store."""
         self.batches += 1
         self.before_open()
-        with self._store.batch(since=since, keys=keys) as batch:
+        with self._store.batch(since=since, keys=keys, holds=holds) as batch:
             yield _FailingBatch(self, batch)
 
 

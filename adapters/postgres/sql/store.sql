@@ -4,7 +4,9 @@
 SELECT pg_advisory_xact_lock(%(lock)s);
 
 -- name: read_clock
-SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now;
+SELECT
+    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now,
+    (SELECT max(notification_id) FROM ledger_log) AS head;
 
 -- name: changes
 SELECT notification_id, originator_id
@@ -12,9 +14,6 @@ FROM ledger_log
 WHERE notification_id > %(since)s
 ORDER BY notification_id
 LIMIT %(limit)s;
-
--- name: head
-SELECT max(notification_id) AS head FROM ledger_log;
 
 -- name: keys
 SELECT k.tenant_id, k.key, k.version, k.index, k.fingerprint
