@@ -9,6 +9,10 @@ posts, each on its own local day. Usage without a price counts in `quantity` and
 and has no amounts. The cost currency is the rate card's where the card has cost rates, and ""
 otherwise (unpriced usage, the tenant's own provider key): a shape alone decides it.
 
+A reversal takes back part of an event's charge and of no leaf in particular, so it has a row of its
+own: on the usage's day, with its provider, model, user and project, meter and cost currency "", no
+quantity, and the charge less what was taken back.
+
 Numbers are integers: quantities x 10^6, amounts x 10^18.
 """
 
@@ -31,6 +35,7 @@ from ledger.domain.entries import (
 )
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.periods import day_of
+from ledger.domain.protection_entries import ChargeReversed
 from ledger.domain.shapes import CompiledShape
 
 NAME = "usage_daily"
@@ -105,10 +110,10 @@ class TenantView:
 
 
 def shapes_used(commit: Commit) -> set[int]:
-    """Return the numbers of the shapes that a commit's postings refer to."""
+    """Return the numbers of the shapes that a commit's postings and reversals refer to."""
     used: set[int] = set()
     for entry in commit.entries:
-        if type(entry) is UsageRecorded:
+        if isinstance(entry, UsageRecorded | ChargeReversed):
             used.add(entry.shape)
         else:
             used.update(posting.shape for _, posting in _postings(entry))
@@ -154,6 +159,8 @@ def _fold_commit(
         if type(entry) is not UsageRecorded:
             for sign, posting in _postings(entry):
                 _add_posting(rows, tenant_id, plans[posting.shape], days, posting, sign)
+            if type(entry) is ChargeReversed:
+                _add_reversal(rows, tenant_id, plans[entry.shape], days, entry)
             continue
         number = entry.shape
         plan = plans[number]
@@ -233,6 +240,19 @@ def _add_posting(
             row[1] += sign * charges[place] * shape.charge_factor
         if costs:
             row[2] += sign * costs[place] * shape.cost_factor
+
+
+def _add_reversal(
+    rows: Rows, tenant_id: int, plan: Plan, days: Mapping[int, str], entry: ChargeReversed
+) -> None:
+    extra = entry.extra
+    day = days[entry.occurred_at // _QUARTER_HOUR]
+    user, project = (extra.user, extra.project) if extra is not None else ("", "")
+    of = plan.shape.shape
+    row = rows.setdefault(
+        (tenant_id, day, of.provider, of.model, "", user, project, ""), [0, 0, 0, 0]
+    )
+    row[1] -= entry.amount
 
 
 def posting_leaves(
