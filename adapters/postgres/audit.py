@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL
@@ -23,6 +24,7 @@ from ledger.application.ports import (
     AskedKeys,
     AuditRows,
     AuditView,
+    ProtectionHead,
     RollupRow,
     StoredCommit,
     TenantRow,
@@ -32,7 +34,7 @@ from ledger.domain.entries import COMMIT_TOPIC, STREAM_PREFIX, stream_of, tenant
 from ledger.domain.errors import InvalidInput
 from ledger.domain.ledger import UnpricedUsage
 from ledger.domain.meters import QUANTITY_DECIMALS
-from ledger.domain.money import to_scaled
+from ledger.domain.money import AMOUNT_DECIMALS, to_scaled
 from ledger.projections import usage_daily
 
 PIECE_BYTES = 4_000_000
@@ -49,6 +51,8 @@ _SETTINGS = (
     "SET LOCAL jit = off",
     "SET LOCAL statement_timeout = 0",
 )
+_GRANT_MEMBERS = ("id", "kind", "priority", "at", "expires_at", "expired", "filter")
+_GRANT_AMOUNTS = ("amount", "held", "burned", "withdrawn", "lapsed")
 _UNREADABLE = (InvalidInput, ArithmeticError, ValueError, TypeError, AttributeError)
 
 
@@ -154,7 +158,11 @@ class PostgresAudit:
             except _UNREADABLE:
                 found[row[0]].unreadable.append((f"balances {row[1]}", _shown(row[2:])))
         for number, key, *places in self._all("corrections", tenants=asked):
-            found[number].corrections[key.bytes] = correction_of(tuple(places))
+            try:
+                found[number].corrections[key.bytes] = correction_of(tuple(places))
+            except (*_UNREADABLE, msgspec.MsgspecError):
+                shown = "none" if places[6] is None else bytes(places[6]).hex()
+                found[number].unreadable.append((f"corrections {key.hex} reversal", shown))
         for number, session, key, quantity in self._all("accumulators", tenants=asked):
             scaled = _scaled(quantity, QUANTITY_DECIMALS)
             if scaled is None:
@@ -166,6 +174,7 @@ class PostgresAudit:
             found[number].unpriced[key.bytes] = UnpricedUsage(*usage)
         for number, version, index in self._all("conflicts", tenants=asked):
             found[number].conflicts.add((version, index))
+        self._protection(found, asked)
         if self._counts is None and len(found) == 1:
             counts = dict(self._all("key_count", tenant=next(iter(found))))
         else:
@@ -173,6 +182,33 @@ class PostgresAudit:
         for number, rows in found.items():
             rows.keys = counts.get(number, 0)
         return found
+
+    def _protection(self, found: Mapping[int, AuditRows], asked: object) -> None:
+        """Add what the rows of cost protection say."""
+        for number, expiry, capped, required, owed, entitlements in self._all(
+            "protection", tenants=asked
+        ):
+            found[number].protection = ProtectionHead(
+                expiry, capped, required, _scaled(owed, AMOUNT_DECIMALS), entitlements.encode()
+            )
+        for number, budget, ladder, terms in self._all("budgets", tenants=asked):
+            found[number].budgets[budget] = (ladder, terms.encode())
+        for number, budget, start, *values in self._all("budget_counters", tenants=asked):
+            whole = [_scaled(Decimal(value), 0) for value in values]
+            numbers = tuple(value for value in whole if value is not None)
+            if len(numbers) < len(values):
+                what = f"budget_counters {budget} {start}"
+                found[number].unreadable.append((what, _shown(values)))
+            else:
+                found[number].counters[budget, start] = numbers
+        for number, key, status, expires_at, body in self._all("holds", tenants=asked):
+            found[number].holds[key.bytes] = (status, expires_at, bytes(body))
+        for number, place, *values in self._all("grants", tenants=asked):
+            grant: dict[str, object] = dict(zip(_GRANT_MEMBERS, values[:7], strict=True))
+            grant["filter"] = values[6].encode()
+            for name, value in zip(_GRANT_AMOUNTS, values[7:], strict=True):
+                grant[name] = _scaled(value, AMOUNT_DECIMALS)
+            found[number].grants[place] = grant
 
     def wrong_keys(self, asked: AskedKeys) -> Sequence[tuple[int, KeyRow | None]]:
         """Return which of the keys have no row, or one that says something else."""

@@ -213,6 +213,24 @@ class TenantRow(msgspec.Struct, frozen=True):
     conflicts: int
 
 
+class ProtectionHead(msgspec.Struct, frozen=True):
+    """A row of ``protection``: the head of a ledger's cost protection.
+
+    Attributes:
+        next_expiry: nothing expires before; microseconds since the epoch.
+        capped: a cap was set or waived.
+        credit_required: holds need credit for their whole amount.
+        owed: x 10^18; None for what is no amount.
+        entitlements: their stored form.
+    """
+
+    next_expiry: int
+    capped: bool
+    credit_required: bool
+    owed: int | None
+    entitlements: bytes
+
+
 class AuditRows(msgspec.Struct):
     """What the state rows say of one tenant, beside its `TenantRow`.
 
@@ -224,6 +242,11 @@ class AuditRows(msgspec.Struct):
         unpriced: by the digest of the event's key.
         conflicts: places of the conflicting payloads kept.
         keys: how many keys are taken.
+        protection: head of its cost protection; None without a row.
+        budgets: ladder and stored terms, by number.
+        counters: as `Counter.as_tuple` gives them, by key.
+        holds: place of the status in `STATUSES`, expiry and body, by `hold_digest`.
+        grants: members by name, by number; None for what is no amount.
         unreadable: which rows hold no number where one belongs, and what they hold.
     """
 
@@ -234,6 +257,11 @@ class AuditRows(msgspec.Struct):
     unpriced: dict[bytes, UnpricedUsage] = {}
     conflicts: set[Ref] = set()
     keys: int = 0
+    protection: ProtectionHead | None = None
+    budgets: dict[int, tuple[int, bytes]] = {}
+    counters: dict[CounterKey, tuple[int, ...]] = {}
+    holds: dict[bytes, tuple[int, int, bytes]] = {}
+    grants: dict[int, dict[str, object]] = {}
     unreadable: list[tuple[str, str]] = []
 
 

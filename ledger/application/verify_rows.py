@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ledger.application.ports import AuditRows, RollupRow, TenantRow
 from ledger.application.replay import DAMAGE, Differences, Ledger
+from ledger.application.verify_protection import check_reserved, compare_protection
 from ledger.domain.entries import Commit
 from ledger.domain.ledger import Balance, CorrectionState, LedgerState, Ref
 from ledger.domain.meters import QUANTITY_DECIMALS
@@ -75,6 +76,12 @@ class _Comparison:
             usage = unpriced.get(digest) or rows.unpriced[digest]
             what = f"unpriced_usage {usage.source} {usage.id}"
             self._add("unpriced", what, unpriced.get(digest), rows.unpriced.get(digest))
+        self._conflicts(ledger, rows)
+        compare_protection(guard=state.guard, rows=rows, add=self._add)
+        if state.guard is not None:
+            check_reserved(guard=state.guard, add=self._add)
+
+    def _conflicts(self, ledger: Ledger, rows: AuditRows) -> None:
         for version, index in sorted(ledger.conflicts ^ rows.conflicts):
             logged = (version, index) in ledger.conflicts
             self._add(
@@ -271,7 +278,18 @@ def _place(ref: Ref | None) -> str:
 def _places(correction: CorrectionState | None) -> str | None:
     if correction is None:
         return None
-    return (
+    said = (
         f"void {_place(correction.void)}, adjust {_place(correction.adjust)},"
         f" standing {_place(correction.standing)}"
     )
+    if correction.reversed or correction.returned or correction.forgiven:
+        returned = ", ".join(
+            f"{scaled_text(amount, AMOUNT_DECIMALS)} to grant {number}"
+            for number, amount in correction.returned
+        )
+        said += (
+            f", reversed {scaled_text(correction.reversed, AMOUNT_DECIMALS)}"
+            f" (returned {returned or 'none'},"
+            f" forgiven {scaled_text(correction.forgiven, AMOUNT_DECIMALS)})"
+        )
+    return said

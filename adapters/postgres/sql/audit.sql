@@ -32,7 +32,12 @@ UNION SELECT tenant_id FROM balances
 UNION SELECT tenant_id FROM corrections
 UNION SELECT tenant_id FROM accumulators
 UNION SELECT tenant_id FROM unpriced_usage
-UNION SELECT tenant_id FROM conflicts;
+UNION SELECT tenant_id FROM conflicts
+UNION SELECT tenant_id FROM protection
+UNION SELECT tenant_id FROM budgets
+UNION SELECT tenant_id FROM budget_counters
+UNION SELECT tenant_id FROM holds
+UNION SELECT tenant_id FROM credit_grants;
 
 -- name: key_counts
 SELECT tenant_id, count(*) FROM usage_keys GROUP BY tenant_id;
@@ -67,6 +72,31 @@ WHERE tenant_id = ANY (%(tenants)s);
 
 -- name: conflicts
 SELECT tenant_id, version, index FROM conflicts WHERE tenant_id = ANY (%(tenants)s);
+
+-- name: protection
+SELECT tenant_id, next_expiry, capped, credit_required, owed, entitlements
+FROM protection
+WHERE tenant_id = ANY (%(tenants)s);
+
+-- name: budgets
+SELECT tenant_id, number, ladder, terms FROM budgets WHERE tenant_id = ANY (%(tenants)s);
+
+-- name: budget_counters
+SELECT tenant_id, budget, start, spent, held, fired, ladder, ceiling, until
+FROM budget_counters
+WHERE tenant_id = ANY (%(tenants)s);
+
+-- name: holds
+SELECT tenant_id, key, status, expires_at, body
+FROM holds
+WHERE tenant_id = ANY (%(tenants)s);
+
+-- name: grants
+SELECT
+    tenant_id, number, id, kind, priority, at, expires_at, expired, filter,
+    amount, held, burned, withdrawn, lapsed
+FROM credit_grants
+WHERE tenant_id = ANY (%(tenants)s);
 
 -- name: wrong_keys
 SELECT a.place, k.version, k.index, k.fingerprint
