@@ -30,9 +30,30 @@ from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.money import RoundingMode
 from ledger.domain.prices import RoundingScope
+from ledger.domain.protection_entries import (
+    BudgetConfirmed,
+    BudgetSet,
+    BudgetStepReached,
+    CapWaived,
+    ChargeReversed,
+    CreditExpired,
+    CreditGranted,
+    CreditPolicySet,
+    CreditWithdrawn,
+    EntitlementsSet,
+    HoldAuthorized,
+    HoldCaptured,
+    HoldExpired,
+    HoldExtended,
+    HoldProgressed,
+    HoldRefused,
+    HoldVoided,
+    Reason,
+)
 from ledger.domain.shapes import LeafRate, RateCard, Shape, compile_shape, shape_from_body
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "commit-1.hex"
+PROTECTION_GOLDEN = Path(__file__).parents[1] / "golden" / "commit-2.hex"
 BEFORE = bytes(range(32))
 RECORDED_AT = 1_793_707_200_123_456
 
@@ -103,16 +124,77 @@ ENTRIES: list[Entry] = [
     CorrectionApplied("gateway", "e-3", 3, 2, POSTING, POSTING),
     ConflictKept("gateway", "e-1", bytes(16), b"{}", 1, 3),
 ]
-"""Every kind of entry, every member with another value than its default somewhere."""
+"""Usage and its corrections, every member with another value than its default somewhere."""
+
+AT = 1_793_707_200_000_000
+PRINT = bytes(range(16))
+PAID = Extra(user="u", fingerprint=PRINT, credit=((0, 5), (1, 2**70)), owed=7)
+BINDINGS = ((0, 1_793_491_200_000_000, 5 * 10**18), (1, 0, 2**70))
+ALLOCATIONS = ((0, 3 * 10**18), (1, 2**70))
+REASONS = (
+    Reason("budget", "team", 10**20, 2**70, -1, 3, "charge", 1_793_491_200_000_000, "too much"),
+    Reason("unpriced", "sell:images"),
+)
+PROTECTION_ENTRIES: list[Entry] = [
+    BudgetSet(3, b'{"name":"team","limit":1}', ((0, -5), (1_793_491_200_000_000, 2**70)), "ann"),
+    BudgetSet(0, b"{}"),
+    CapWaived("ann"),
+    BudgetConfirmed("c-1", 4, 1_793_491_200_000_000, 2**70, AT, "ann", "a demo", PRINT),
+    BudgetStepReached(0, 1_793_491_200_000_000, 2, "projected", 2**70, 10**18, AT, AT + 1, 2**71),
+    BudgetStepReached(1, 0, 0, "inform", 1, 2, AT),
+    HoldAuthorized(
+        *("h-1", PRINT, "allow_downgraded", AT, AT + 300_000_000, "capture_full", "lease", 5),
+        *((15_000_000, 1), 2**70, 10**18, BINDINGS, ALLOCATIONS, "gpt-big", REASONS, b"{}", EXTRA),
+    ),
+    HoldRefused(
+        *("h-2", PRINT, "denied_exceeds_budget", AT, 1, (7, 0), 9, REASONS, b'{"amount":1}', EXTRA)
+    ),
+    HoldExtended(
+        *("h-1", 1, PRINT, AT, AT + 600_000_000, 2**70, (15_000_000, 2), BINDINGS, ALLOCATIONS)
+    ),
+    HoldProgressed("h-1", 2, AT, ("images", "tokens.input"), (2_000_000, 2**70)),
+    HoldCaptured(
+        *("h-1", "gateway", "k-2", PRINT, AT, True, ("images",), (2_000_000,), 10**18, BINDINGS),
+        *(ALLOCATIONS, 2**70, ("gateway", "k-1"), True, ("late", "unmatched")),
+    ),
+    HoldCaptured("h-3", "", "", b"", AT, False, (), (), 0, (), (), 0, ("", ""), False),
+    HoldVoided("h-1", "v-1", AT, "changed my mind", True, PRINT),
+    HoldExpired("h-1", AT, ("images",), (2_000_000,), 2**70, ("tallybook:expiry", "h-1"), True),
+    HoldExpired("h-4", AT),
+    ChargeReversed(
+        *("r-1", "gateway", "k-1", 2**70, AT, "a bad answer", AT - 1, 1, PAID),
+        *(("gateway", "k-2"), PRINT),
+    ),
+    ChargeReversed("", "g", "k", -(2**70), AT, "capture_lowered", AT, 0, None, ("", ""), b""),
+    CreditGranted(
+        *(1, "g-1", "promotional", 2**70, -3, AT, AT + 1, b'{"models":["gpt*"]}', "ann"),
+        *("welcome", PRINT, ("birch", "t-1")),
+    ),
+    CreditGranted(0, "g-0", "paid", 10**18, 0, AT, 0, b"", "ann", "", PRINT),
+    CreditExpired(1, AT, 2**70),
+    CreditWithdrawn("w-1", 2, 2**70, AT, "transfer", "birch", "ann", "moved", PRINT),
+    CreditPolicySet(True, "ann"),
+    EntitlementsSet(b'{"default":"deny"}', "ann"),
+    UsageRecorded("k-1", AT, 1, (), 0, 0, PAID),
+]
+"""Cost protection, likewise; and usage that credit paid."""
 
 
-def _golden() -> bytes:
-    return bytes.fromhex(GOLDEN.read_text("ascii"))
+def _golden(path: Path = GOLDEN) -> bytes:
+    return bytes.fromhex(path.read_text("ascii"))
 
 
-def test_the_golden_commit_decodes_to_the_same_entries_forever() -> None:
+BOTH = pytest.mark.parametrize(
+    ("path", "entries"), [(GOLDEN, ENTRIES), (PROTECTION_GOLDEN, PROTECTION_ENTRIES)]
+)
+
+
+@BOTH
+def test_the_golden_commits_decode_to_the_same_entries_forever(
+    path: Path, entries: list[Entry]
+) -> None:
     """A failure here means that stored ledgers can no longer be read: add an upcast instead."""
-    assert decode_commit(_golden()) == Commit(BEFORE, RECORDED_AT, tuple(ENTRIES))
+    assert decode_commit(_golden(path)) == Commit(BEFORE, RECORDED_AT, tuple(entries))
 
 
 def test_the_golden_shapes_decode_to_the_same_shapes_forever() -> None:
@@ -126,16 +208,17 @@ def test_the_golden_shapes_decode_to_the_same_shapes_forever() -> None:
     assert [compile_shape(shape).body for shape in (SHAPE, UNPRICED)] == bodies
 
 
-def test_entries_are_encoded_as_they_were() -> None:
+@BOTH
+def test_entries_are_encoded_as_they_were(path: Path, entries: list[Entry]) -> None:
     """Digests are over stored bytes; a new form would need a new topic."""
-    assert encode_commit(BEFORE, RECORDED_AT, ENTRIES) == _golden()
+    assert encode_commit(BEFORE, RECORDED_AT, entries) == _golden(path)
     assert COMMIT_TOPIC == "tb.commit:1"
 
 
 def test_every_kind_of_entry_has_a_golden_example_and_a_tag_of_its_own() -> None:
     """A new kind needs a line above; a tag is never used twice."""
     kinds = list(Entry.__args__)
-    assert {type(entry) for entry in ENTRIES} == set(kinds)
+    assert {type(entry) for entry in (*ENTRIES, *PROTECTION_ENTRIES)} == set(kinds)
     tags = {kind.__name__: kind.__struct_config__.tag for kind in kinds}
     assert tags == {
         "LedgerOpened": 0,
@@ -146,7 +229,34 @@ def test_every_kind_of_entry_has_a_golden_example_and_a_tag_of_its_own() -> None
         "UsageRerated": 5,
         "CorrectionApplied": 6,
         "ConflictKept": 7,
+        "BudgetSet": 8,
+        "CapWaived": 9,
+        "BudgetConfirmed": 10,
+        "BudgetStepReached": 11,
+        "HoldAuthorized": 12,
+        "HoldRefused": 13,
+        "HoldExtended": 14,
+        "HoldProgressed": 15,
+        "HoldCaptured": 16,
+        "HoldVoided": 17,
+        "HoldExpired": 18,
+        "ChargeReversed": 19,
+        "CreditGranted": 20,
+        "CreditExpired": 21,
+        "CreditWithdrawn": 22,
+        "CreditPolicySet": 23,
+        "EntitlementsSet": 24,
     }
+
+
+def test_every_member_of_cost_protection_has_a_golden_value_of_its_own() -> None:
+    """A member that only ever holds its default could move to another place unseen."""
+    seen: dict[tuple[str, str], set[object]] = {}
+    for entry in PROTECTION_ENTRIES[:-1]:
+        for name in entry.__struct_fields__:
+            seen.setdefault((type(entry).__name__, name), set()).add(repr(getattr(entry, name)))
+    empty = {repr(value) for value in ("", b"", 0, (), ("", ""), None, False)}
+    assert [member for member, values in seen.items() if values <= empty] == []
 
 
 def test_members_that_later_versions_append_are_passed_over() -> None:
