@@ -22,6 +22,7 @@ from ledger.application.ports import (
     TenantKey,
     TenantRow,
 )
+from ledger.application.prefetch_holds import DUE_AT_ONCE
 from ledger.domain.budgets import Budget, Counter
 from ledger.domain.commands import KeyRow
 from ledger.domain.credits import Grant
@@ -363,7 +364,7 @@ class _MemoryBatch:
         """Return the open holds whose time is over."""
         now = self.opening.now
         due = [one for one in self._open_holds(tenants) if one[1].expires_at <= now]
-        return sorted(due, key=lambda one: one[1].expires_at)
+        return sorted(due, key=lambda one: one[1].expires_at)[:DUE_AT_ONCE]
 
     def next_expiries(self, tenants: Collection[int]) -> dict[int, int]:
         """Return the earliest expiry after now of open holds."""

@@ -10,6 +10,7 @@ from psycopg import Connection, Cursor
 from adapters.postgres import arrays
 from adapters.postgres.rows import Row, amount_text
 from ledger.application.ports import LedgerWrite, TenantKey
+from ledger.application.prefetch_holds import DUE_AT_ONCE
 from ledger.domain.budgets import Budget, Counter
 from ledger.domain.credits import Grant
 from ledger.domain.holds import STATUSES, HoldState, hold_body, hold_of
@@ -17,8 +18,6 @@ from ledger.domain.ledger import LedgerState
 from ledger.domain.money import AMOUNT_DECIMALS, to_scaled
 from ledger.domain.protection import CounterKey, Protection
 
-DUE_LIMIT = 1_000
-"""Holds that one batch expires at most."""
 _STATUS = {name: place for place, name in enumerate(STATUSES)}
 Sql = Mapping[str, str]
 
@@ -114,7 +113,7 @@ def load_due(
     """Return open holds whose time is over, the oldest first."""
     rows = connection.execute(
         sql["due_holds"],
-        {"tenants": arrays.int4s(list(tenants)), "now": now, "limit": DUE_LIMIT},
+        {"tenants": arrays.int4s(list(tenants)), "now": now, "limit": DUE_AT_ONCE},
         binary=True,
     )
     return [(row[0], hold_of(bytes(row[1]))) for row in rows.fetchall()]
