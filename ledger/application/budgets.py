@@ -57,7 +57,7 @@ class Budgets:
         """Give a budget terms; the same ones again change nothing.
 
         Another scope, filter, measure, currency or window ends the budget of that name and makes
-        a new one.
+        a new one. A closed one stays closed unless the document has a ``state``.
 
         Args:
             document: see `ledger.application.ask_terms.budget_terms`.
@@ -72,6 +72,10 @@ class Budgets:
         """
         row = self._reads.tenant(tenant)
         terms = asks.budget_terms(document, name=name, currency=row.currency)
+        before = self._standing(tenant, name)
+        if before is not None and "state" not in document:
+            # Another limit must not open by the way what somebody closed.
+            terms = msgspec.structs.replace(terms, state=before.terms.state)
         self.set_terms(terms, tenant=tenant, by=by)
         found = [one for one in self.list(tenant=tenant, ended=True) if one.terms.name == name]
         return max(found, key=lambda one: one.number)
@@ -200,10 +204,12 @@ class Budgets:
 
     def _starts_anew(self, terms: BudgetTerms, tenant: str) -> bool:
         """Tell whether terms are of a new budget; if that changes meanwhile, no harm is done."""
-        for one in self._protection.budgets(tenant=tenant):
-            if one.terms.name == terms.name:
-                return one.terms.identity() != terms.identity()
-        return True
+        before = self._standing(tenant, terms.name)
+        return before is None or before.terms.identity() != terms.identity()
+
+    def _standing(self, tenant: str, name: str) -> BudgetStanding | None:
+        found = self._protection.budgets(tenant=tenant)
+        return next((one for one in found if one.terms.name == name), None)
 
     def _opening(self, row: TenantRow, terms: BudgetTerms) -> tuple[Opening, int]:
         """Return what a new budget has spent so far, and the last commit that this counts."""

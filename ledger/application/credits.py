@@ -17,12 +17,12 @@ from ledger.application.engine import Ledger
 from ledger.application.protection_reads import CreditStanding, ProtectionReads
 from ledger.application.reads import Reads
 from ledger.domain.commands import Outcome
-from ledger.domain.errors import InvalidInput, InvariantViolation
+from ledger.domain.errors import InvalidInput, InvariantViolation, Refused
 from ledger.domain.holds import GrantCredit, SetCreditPolicy, WithdrawCredit
 from ledger.domain.protection_entries import CreditWithdrawn
 
 TRANSFER = "transfer:"
-"""What the id of a grant that came by transfer begins with."""
+"""What the id of a grant that came by transfer begins with; giver and id of the transfer follow."""
 
 
 class Credits:
@@ -96,7 +96,8 @@ class Credits:
         Raises:
             InvalidInput: as `refund`; ``invalid_currency`` where the two ledgers' differ.
             NotFound: ``unknown_tenant``, of either.
-            Refused: ``conflict``: the id was used for something else.
+            Refused: ``conflict``: the id was used for something else; ``transfer_incomplete``:
+                the other ledger does not take the credit now.
         """
         command = asks.withdraw_credit(document, tenant=tenant)
         if not command.to:
@@ -118,22 +119,27 @@ class Credits:
             one for one in self._protection.credit(tenant).grants if one.number == withdrawn.number
         )
         # What the log has, not what was asked now, so that a repetition says the very same.
-        accepted(
-            self._ledger,
-            GrantCredit(
-                tenant=command.to,
-                id=f"{TRANSFER}{withdrawn.id}",
-                amount=withdrawn.amount,
-                currency=giver.currency,
-                kind=given.kind,
-                priority=given.priority,
-                expires_at=given.expires_at,
-                filter=given.filter,
-                by=withdrawn.by,
-                reason=withdrawn.reason,
-                transferred_from=(tenant, withdrawn.id),
-            ),
+        grant = GrantCredit(
+            tenant=command.to,
+            id=transferred_id(tenant, withdrawn.id),
+            amount=withdrawn.amount,
+            currency=giver.currency,
+            kind=given.kind,
+            priority=given.priority,
+            expires_at=given.expires_at,
+            filter=given.filter,
+            by=withdrawn.by,
+            reason=withdrawn.reason,
+            transferred_from=(tenant, withdrawn.id),
         )
+        try:
+            accepted(self._ledger, grant)
+        except (InvalidInput, Refused) as error:
+            raise Refused(
+                f"the credit has left {tenant!r} and could not come to {command.to!r} yet:"
+                f" {error.message}; the same transfer again completes it",
+                code="transfer_incomplete",
+            ) from error
         return withdrawn
 
     def policy(self, *, tenant: str, required: bool, by: str) -> Outcome:
@@ -164,3 +170,9 @@ class Credits:
                 f"withdrawal {command.id!r} is answered by a {type(entry).__name__}"
             )
         return entry
+
+
+def transferred_id(tenant: str, transfer: str) -> str:
+    """Return the id of the grant that a transfer makes; another giver's makes another."""
+    # The first colon after the giver's name ends it, so colons of the name are written otherwise.
+    return f"{TRANSFER}{tenant.replace('%', '%25').replace(':', '%3A')}:{transfer}"
