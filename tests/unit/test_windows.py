@@ -64,7 +64,9 @@ def test_a_rolling_window_is_its_buckets_and_the_one_half_outside() -> None:
     assert found[-1] == us("2026-11-02T12:00:00Z")
 
 
-@pytest.mark.parametrize("name", ["", "year", "rolling", "rolling:0h", "rolling:101h", "rolling:5s"])
+@pytest.mark.parametrize(
+    "name", ["", "year", "rolling", "rolling:0h", "rolling:101h", "rolling:5s"]
+)
 def test_other_windows_are_refused(name: str) -> None:
     """The message lists those that there are."""
     with pytest.raises(InvalidInput, match="rolling:24h") as caught:
