@@ -26,14 +26,19 @@ from eventsourcing import persistence
 from adapters.cli import app as command_line
 from adapters.cli import (
     balance,
+    budgets,
+    credits,
     db,
     demo,
+    entitlements,
     events,
     explain,
+    holds,
     import_,
     normalize,
     projections,
     setup,
+    simulate,
     usage,
     verify,
 )
@@ -46,9 +51,12 @@ from adapters.postgres.migrate import MigrationError, MigrationStatus, check, mi
 from adapters.postgres.policies import PostgresPolicies
 from adapters.postgres.price_books import PostgresPriceBooks
 from adapters.postgres.projections import PostgresProjections
+from adapters.postgres.protection_reads import PostgresProtectionReads
 from adapters.postgres.readmodels import PostgresReads
 from adapters.providers import detect, parse_sse
 from adapters.providers import normalize as normalize_response
+from ledger.application.budgets import Budgets
+from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
 from ledger.application.policies import Policies
 from ledger.application.ports import AuditView, ConnectionLost
@@ -84,6 +92,9 @@ class Tallybook:
         self.reads = PostgresReads(database)
         self.tenants = Tenants(self.ledger)
         self.holds = Holds(self.sequencer)
+        self.protection_reads = PostgresProtectionReads(database)
+        self.budgets = Budgets(self.ledger, self.reads, self.protection_reads, self.audit)
+        self.credits = Credits(self.ledger, self.reads, self.protection_reads)
 
     @cached_property
     def prices(self) -> PriceBooks:
@@ -109,6 +120,7 @@ class Tallybook:
         """Answer what waits, then let every connection go."""
         self.ledger.close()
         self.reads.close()
+        self.protection_reads.close()
         if "_projection_store" in self.__dict__:
             self._projection_store.close()
         self.database.close()
@@ -206,6 +218,11 @@ def build() -> typer.Typer:
     )
     import_.register(app, open_services, normalize_response, detect)
     balance.register(app, open_services)
+    budgets.register(app, open_services)
+    holds.register(app, open_services)
+    simulate.register(app, open_services)
+    credits.register(app, open_services)
+    entitlements.register(app, open_services)
     usage.register(app, open_services)
     events.register(app, open_services)
     explain.register(app, open_services)

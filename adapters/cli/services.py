@@ -10,9 +10,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from ledger.application.budgets import Budgets
+from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
+from ledger.application.policies import Policies
 from ledger.application.ports import AuditView
 from ledger.application.prices import PriceBooks
+from ledger.application.protection import Holds
+from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
 from ledger.application.runner import Projections
 from ledger.application.tenants import Tenants
@@ -44,6 +49,31 @@ class Services(Protocol):
     @property
     def prices(self) -> PriceBooks:
         """Keeps the price books."""
+        ...
+
+    @property
+    def holds(self) -> Holds:
+        """Authorizes provider calls and settles them."""
+        ...
+
+    @property
+    def budgets(self) -> Budgets:
+        """Sets budgets."""
+        ...
+
+    @property
+    def credits(self) -> Credits:
+        """Gives, takes and passes on prepaid credit."""
+        ...
+
+    @property
+    def policies(self) -> Policies:
+        """Keeps the default cap."""
+        ...
+
+    @property
+    def protection_reads(self) -> ProtectionReads:
+        """Answers queries about budgets, holds and credit."""
         ...
 
     def audit(self) -> AbstractContextManager[AuditView]:
