@@ -1,0 +1,573 @@
+"""The ledger and a plain-Python model of cost protection, driven together, never disagree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+from fakes import hold_model as hm
+from fakes.building import adjust, both, us, usage, void
+from fakes.hold_model import Ask, Model, Quantities, Rung, Terms, Who
+from hypothesis import assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from adapters.memory import MemoryPrices, MemoryStore
+from ledger.application.asks import (
+    authorize_hold,
+    capture_hold,
+    extend_hold,
+    progress_hold,
+    reverse_charge,
+    void_hold,
+)
+from ledger.application.sequencer import Sequencer
+from ledger.domain.budget_opening import opening_of
+from ledger.domain.budgets import Budget, BudgetTerms, Filter, Step, terms_body
+from ledger.domain.catalog import Catalog
+from ledger.domain.commands import Command, OpenLedger, Outcome
+from ledger.domain.entries import decode_commit
+from ledger.domain.holds import ConfirmBudget, ExpireHolds, SetBudget, WaiveCap
+from ledger.domain.ledger import LedgerState, evolve
+from ledger.domain.protection import Protection
+from ledger.domain.protection_entries import (
+    BudgetStepReached,
+    HoldAuthorized,
+    HoldCaptured,
+    HoldExpired,
+    HoldVoided,
+)
+
+START = us("2026-11-23T10:10:00Z")
+MONEY = 10**18
+QUANTITY = 10**6
+SECOND = 1_000_000
+INPUT, OUTPUT = "tokens.input", "tokens.output"
+CATALOG = Catalog(
+    row
+    for model, meters in hm.PRICES.items()
+    for meter, price in meters.items()
+    for row in both(meter, price.sell, price.cost, model=model)
+)
+HOLD_IDS = ("h0", "h1", "h2", "h3", "h4")
+SAID = {"h0": "", "h1": "small", "h2": "", "h3": "big", "h4": ""}
+"""What every capture of a hold says of its model."""
+
+amounts = st.integers(0, 14).map(Decimal)
+who = st.builds(Who, st.sampled_from(["", "ann", "bob"]), st.sampled_from(["", "blue"]))
+quantities = st.fixed_dictionaries(
+    {INPUT: st.integers(0, 3).map(Decimal)}, optional={OUTPUT: st.integers(0, 3).map(Decimal)}
+)
+LADDERS = (
+    (("stop", 100),),
+    (("inform", 50), ("warn", 80), ("stop", 100)),
+    (("confirm", 50), ("stop", 100)),
+    (("downgrade", 60), ("stop", 100)),
+    (("inform", 50), ("projected", 100)),
+    (("confirm", 100),),
+)
+
+
+@st.composite
+def terms(draw: st.DrawFn) -> Terms:
+    """Draw the terms of a budget: small limits, so that they are reached exactly and often."""
+    limit = Decimal(draw(st.sampled_from([10, 20, 30])))
+    scope, value = draw(
+        st.sampled_from([("tenant", ""), ("tenant", ""), ("user", "ann"), ("label", "team=blue")])
+    )
+    steps = draw(st.sampled_from(LADDERS))
+    return Terms(
+        name=draw(st.sampled_from(["one", "two", "three"])),
+        limit=limit,
+        steps=tuple(
+            Rung(kind, limit * percent / 100, "small" if kind == "downgrade" else "")
+            for kind, percent in steps
+        ),
+        scope=scope,
+        value=value,
+        models=draw(st.sampled_from([(), (), (), ("big",), ("big", "new")])),
+        meters=draw(st.sampled_from([(), (), (), (OUTPUT,)])),
+        measure=draw(st.sampled_from(["charge", "charge", "charge", "cost", INPUT])),
+        window=draw(st.sampled_from(["day", "day", "hour", "month", "lifetime", "rolling:2h"])),
+        on_unpriced=draw(st.sampled_from(["deny", "deny", "allow"])),
+        state=draw(st.sampled_from(["open"] * 6 + ["closed"])),
+    )
+
+
+asks = st.one_of(
+    st.builds(
+        Ask,
+        st.sampled_from(["big", "big", "small", "new"]),
+        who,
+        quantities=quantities.map(lambda q: tuple(sorted(q.items()))),
+        ttl=st.sampled_from([60, 300, 5400]),
+        on_expiry=st.sampled_from(["capture_progress", "capture_progress", "void", "capture_full"]),
+    ),
+    st.builds(
+        Ask,
+        st.sampled_from(["big", "small"]),
+        who,
+        st.one_of(amounts, amounts, st.just("available")),
+        ttl=st.sampled_from([60, 300, 5400]),
+        on_expiry=st.sampled_from(["capture_progress", "void"]),
+    ),
+    st.builds(
+        Ask,
+        st.sampled_from(["big", "small"]),
+        who,
+        st.integers(5, 25).map(Decimal),
+        min_amount=st.integers(1, 5).map(Decimal),
+    ),
+)
+
+
+def scaled(value: Decimal, terms: Terms) -> int:
+    """Return a number of a budget in the ledger's form."""
+    return int(value * (MONEY if terms.measure in ("charge", "cost") else QUANTITY))
+
+
+def stored(terms: Terms) -> BudgetTerms:
+    """Return terms as the ledger has them."""
+    return BudgetTerms(
+        name=terms.name,
+        limit=scaled(terms.limit, terms),
+        scope=terms.scope,
+        value=terms.value,
+        filter=Filter(models=terms.models, meters=terms.meters),
+        measure=terms.measure,
+        currency="USD" if terms.measure in ("charge", "cost") else "",
+        window=terms.window,
+        steps=tuple(
+            Step(step.kind, 0, scaled(step.at, terms), step.model)  # type: ignore[arg-type] # drawn
+            for step in terms.steps
+        ),
+        on_unpriced=terms.on_unpriced,  # type: ignore[arg-type] # drawn from its words
+        state=terms.state,  # type: ignore[arg-type] # drawn from its words
+    )
+
+
+def document(id: str, ask: Ask) -> dict[str, Any]:
+    """Return an ask as a caller writes it."""
+    members = {
+        "hold": id,
+        "provider": "openai",
+        "model": ask.model,
+        "user": ask.who.user,
+        "labels": {"team": ask.who.label} if ask.who.label else {},
+        "amount": ask.amount,
+        "quantities": dict(ask.quantities) if ask.amount is None else None,
+        "min_amount": ask.min_amount,
+        "ttl": ask.ttl,
+        "on_expiry": ask.on_expiry,
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+class World:
+    """A ledger in memory with a clock, and its state folded from the log alone."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.store = MemoryStore(clock=lambda: self.now)
+        self.sequencers = [
+            Sequencer(self.store, MemoryPrices(self.store, CATALOG), retry_delays_s=())
+            for _ in range(2)
+        ]
+        self.turn = 0
+        self.state = LedgerState(1, "")
+        self.log: list[Any] = []
+        self.run(OpenLedger("acme", "USD", "UTC", "default"))
+
+    def run(self, command: Command) -> Outcome:
+        """Run one command, in one process and the other by turns."""
+        self.turn += 1
+        sequencer = self.sequencers[self.turn % 2]
+        [outcome] = sequencer.submit([sequencer.prepare(command)]).result()
+        self.catch_up()
+        return outcome
+
+    def catch_up(self) -> None:
+        """Fold what is new in the log."""
+        for commit in self.store.commits()[self.state.version :]:
+            for index, entry in enumerate(decode_commit(commit.state).entries):
+                evolve(self.state, entry, (commit.version, index))
+                self.log.append(entry)
+            self.state.version = commit.version
+
+    @property
+    def guard(self) -> Protection:
+        """Return the protection that the log implies."""
+        return self.state.protection()
+
+    def set_budget(self, terms: BudgetTerms) -> Outcome:
+        """Set a budget as its use case does: what was spent until now is read from the log."""
+        commits = [decode_commit(one.state) for one in self.store.commits()]
+        opening, counted = opening_of(
+            Budget(0, terms_body(terms)), timezone="UTC", commits=commits, now=self.now
+        )
+        return self.run(SetBudget("acme", terms, "test", opening, counted))
+
+    def close(self) -> None:
+        """End both processes."""
+        for sequencer in self.sequencers:
+            sequencer.close()
+
+
+class HoldMachine(RuleBasedStateMachine):
+    """Drives the ledger and the model with the same commands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.model = Model(START, waived=True)
+        self.captured = 0
+
+    def teardown(self) -> None:
+        """Close the world, after its rows were found to be what the log implies."""
+        try:
+            assert_rows_are_the_fold(self.world)
+        finally:
+            self.world.close()
+
+    def run(self, command: Command) -> Outcome:
+        """Let the model's clock come to what the command's batch will see, then run it."""
+        self.model.now = self.world.now
+        self.model.expire()
+        return self.world.run(command)
+
+    # -- rules ----------------------------------------------------------------------------
+
+    @initialize(waived=st.booleans(), first=terms(), second=terms())
+    def begin(self, waived: bool, first: Terms, second: Terms) -> None:
+        """Start with two budgets, with or without having waived the default cap."""
+        self.model = Model(START, waived=waived)
+        if waived:
+            self.run(WaiveCap("acme", "test"))
+        self.set_budget(first)
+        self.set_budget(second)
+
+    @rule(terms=terms())
+    def set_budget(self, terms: Terms) -> None:
+        """Set a budget, change one, or replace one by another of its name."""
+        self.model.now = self.world.now
+        self.model.expire()
+        self.world.run(ExpireHolds("acme"))
+        outcome = self.world.set_budget(stored(terms))
+        assert outcome.status in ("accepted", "unchanged"), outcome
+        self.model.set_budget(terms)
+
+    @precondition(lambda self: self.model.live())
+    @rule(data=st.data(), change=st.sampled_from(["limit", "close", "open", "end"]))
+    def change_budget(self, data: st.DataObject, change: str) -> None:
+        """Raise or lower a limit, close, open again, or end a budget."""
+        terms = data.draw(st.sampled_from([one.terms for one in self.model.live()]))
+        members = dict(vars(terms))
+        if change == "limit":
+            members["limit"] = Decimal(data.draw(st.sampled_from([5, 10, 20, 40])))
+            members["steps"] = (Rung("stop", members["limit"]),)
+        else:
+            members["state"] = {"close": "closed", "open": "open", "end": "ended"}[change]
+        self.set_budget(Terms(**members))
+
+    @rule(id=st.sampled_from(HOLD_IDS), ask=asks, dry=st.booleans())
+    def authorize(self, id: str, ask: Ask, dry: bool) -> None:
+        """Ask whether a call may be made; now and then only what the answer would be."""
+        command = authorize_hold(document(id, ask), tenant="acme")
+        if dry and self.model.capped:
+            before = self.world.state.version
+            told = self.run(authorize_hold(document(id, ask), tenant="acme", dry=True))
+            self.check_authorized(id, told, self.model.authorize(id, ask, dry=True))
+            assert not any(isinstance(one, HoldAuthorized) for one in self.since(before))
+        outcome = self.run(command)
+        self.check_authorized(id, outcome, self.model.authorize(id, ask))
+
+    @rule(id=st.sampled_from(HOLD_IDS))
+    def authorize_again(self, id: str) -> None:
+        """Ask with the same id and the same ask."""
+        hold = self.model.holds.get(id)
+        assume(hold is not None and hold.ask is not None)
+        assert hold is not None
+        assert hold.ask is not None
+        self.authorize(id, hold.ask, False)
+
+    def check_authorized(self, id: str, outcome: Outcome, expected: hm.Answer) -> None:
+        """Compare an answer to an authorization."""
+        if expected.code.startswith("exists_with_different_ttl"):
+            assert outcome.status.startswith("exists_with_different_ttl"), outcome
+        else:
+            assert outcome.status == expected.code, (expected, outcome)
+        answer = outcome.detail
+        if expected.code.startswith("invalid_"):
+            return
+        assert answer is not None
+        assert answer.decision == expected.decision, (expected, outcome)
+        if not expected.code.startswith("exists_with"):
+            assert answer.amount == expected.amount * MONEY, (expected, outcome)
+        if expected.decision.startswith("allow"):
+            assert answer.model == expected.model, (expected, outcome)
+
+    @rule(
+        id=st.sampled_from(HOLD_IDS),
+        step=st.integers(1, 3),
+        amount=amounts,
+        drawn=quantities,
+        ttl=st.sampled_from([0, 60, 600]),
+    )
+    def extend(self, id: str, step: int, amount: Decimal, drawn: Quantities, ttl: int) -> None:
+        """Reserve up to a target; of a hold by amount by amount, of others by quantities."""
+        hold = self.model.holds.get(id)
+        by_amount = hold is None or hold.ask is None or hold.ask.amount is not None
+        assume(hold is None or hold.usage is None)
+        assume(hold is None or hold.ask is None or hm.charge_of(hold.model, drawn) is not None)
+        members: dict[str, Any] = {"amount": amount} if by_amount else {"quantities": drawn}
+        if ttl:
+            members["ttl"] = ttl
+        command = extend_hold({"step": step, **members}, tenant="acme", hold=id)
+        outcome = self.run(command)
+        expected = self.model.extend(id, step, amount if by_amount else drawn, ttl)
+        assert outcome.status == expected.code, (expected, outcome)
+        if expected.code == "extended":
+            assert outcome.detail is not None
+            assert outcome.detail.amount == expected.amount * MONEY, (expected, outcome)
+
+    @rule(id=st.sampled_from(HOLD_IDS), step=st.integers(1, 3), drawn=quantities)
+    def progress(self, id: str, step: int, drawn: Quantities) -> None:
+        """Keep a checkpoint."""
+        outcome = self.run(
+            progress_hold({"step": step, "quantities": drawn}, tenant="acme", hold=id)
+        )
+        assert outcome.status == self.model.progress(id, step, drawn).code, outcome
+
+    @rule(
+        id=st.sampled_from(HOLD_IDS),
+        capture=st.sampled_from([f"c{n}" for n in range(8)]),
+        drawn=quantities,
+        final=st.booleans(),
+    )
+    def capture(self, id: str, capture: str, drawn: Quantities, final: bool) -> None:
+        """Capture; ids collide, so duplicates and mutated duplicates come by themselves."""
+        hold = self.model.holds.get(id)
+        known = hold is not None and hold.ask is not None
+        early = hold is not None and hold.usage is not None and hold.usage.who == Who()
+        model = SAID[id] if known and not early else "big"
+        if hold is not None and hold.usage is not None:
+            model = self.said(hold)
+        members = {"capture": capture, "quantities": drawn, "final": final}
+        if model:
+            members |= {"provider": "openai", "model": model}
+        outcome = self.run(capture_hold(members, tenant="acme", hold=id))
+        expected = self.model.capture(id, capture, drawn, final=final, model=model)
+        assert outcome.status in expected.code.split("|"), (expected, outcome)
+
+    def said(self, hold: hm.Hold) -> str:
+        """Return what earlier captures of a hold said of its model."""
+        said = [payload[3] for payload, id in self.model.captures.values() if id == hold.id]  # type: ignore[index] # a tuple
+        return said[0] if said else SAID[hold.id]
+
+    @rule(data=st.data())
+    def capture_again(self, data: st.DataObject) -> None:
+        """Send a capture that was taken once more."""
+        taken = [key for key in self.model.captures if key[0] == hm.SOURCE]
+        assume(taken)
+        key = data.draw(st.sampled_from(taken))
+        (id, drawn, final, model), _ = self.model.captures[key]  # type: ignore[misc] # a tuple
+        members = {"capture": key[1], "quantities": dict(drawn), "final": final}
+        if model:
+            members |= {"provider": "openai", "model": model}
+        outcome = self.run(capture_hold(members, tenant="acme", hold=id))
+        assert outcome.status == "exists", outcome
+
+    @rule(
+        id=st.sampled_from(HOLD_IDS),
+        name=st.sampled_from(["v0", "v1", "v2"]),
+        force=st.booleans(),
+    )
+    def void_hold(self, id: str, name: str, force: bool) -> None:
+        """Give a hold up."""
+        outcome = self.run(void_hold({"void": name, "force": force}, tenant="acme", hold=id))
+        expected = self.model.void(id, name, force=force)
+        assert outcome.status.startswith(expected.code), (expected, outcome)
+
+    @rule(
+        data=st.data(),
+        name=st.sampled_from(["r0", "r1", "r2"]),
+        amount=st.integers(1, 8).map(Decimal),
+    )
+    def reverse(self, data: st.DataObject, name: str, amount: Decimal) -> None:
+        """Take charge back, of a capture or of any usage event."""
+        keys = [*self.model.usages, *self.model.captures, (hm.SOURCE, "c9")]
+        source, id = data.draw(st.sampled_from(keys))
+        outcome = self.run(
+            reverse_charge(
+                {"reversal": name, "source": source, "capture": id, "amount": amount},
+                tenant="acme",
+            )
+        )
+        expected = self.model.reverse(name, (source, id), amount)
+        assert outcome.status.startswith(expected.code), (expected, outcome)
+
+    @rule(
+        id=st.sampled_from(["e0", "e1", "e2", "e3"]),
+        model=st.sampled_from(["big", "small", "new"]),
+        who=who,
+        drawn=quantities,
+        back=st.sampled_from([0, 600, 4000, 90_000]),
+    )
+    def record(self, id: str, model: str, who: Who, drawn: Quantities, back: int) -> None:
+        """Record usage that names no hold, now or of an hour or a day ago."""
+        at = self.world.now - back * SECOND
+        event = usage(id, time=None, model=model, quantities=drawn, user=who.user)
+        event = usage(
+            id,
+            time=_text(at),
+            model=model,
+            quantities=drawn,
+            user=who.user,
+            labels={"team": who.label} if who.label else {},
+        )
+        outcome = self.run(event)
+        assert outcome.status == self.model.record(id, model, who, at, drawn), outcome
+
+    @rule(data=st.data(), drawn=quantities, kind=st.sampled_from(["void", "adjust"]))
+    def correct(self, data: st.DataObject, drawn: Quantities, kind: str) -> None:
+        """Take a usage event back or replace its quantities, before it comes or after."""
+        source, id = data.draw(st.sampled_from([*self.model.usages, ("gateway", "e0")]))
+        if kind == "void":
+            done = self.run(void(id, id=f"void {source} {id}", target_source=source))
+            self.model.correct((source, id), None)
+        else:
+            command = adjust(id, id=f"adjust {source} {id}", target_source=source, quantities=drawn)
+            done = self.run(command)
+            if done.status == "accepted":
+                self.model.correct((source, id), drawn)
+        assert done.status in ("accepted", "duplicate", "conflict"), done
+
+    @precondition(lambda self: any(one.terms.lowest("confirm") for one in self.model.live()))
+    @rule(
+        data=st.data(),
+        id=st.sampled_from(["k0", "k1", "k2"]),
+        ceiling=st.integers(5, 40).map(Decimal),
+        soon=st.booleans(),
+    )
+    def confirm(self, data: st.DataObject, id: str, ceiling: Decimal, soon: bool) -> None:
+        """Let a person raise the confirm ceiling of a window."""
+        budgets = [one for one in self.model.live() if one.terms.lowest("confirm")]
+        budget = data.draw(st.sampled_from(budgets))
+        terms = budget.terms
+        assume(id not in self.model.confirmations)
+        assume(terms.window in ("hour", "day"))
+        end = hm.window_end(terms.window, self.world.now)
+        until = min(end, self.world.now + 900 * SECOND) if soon else end
+        command = ConfirmBudget(
+            "acme", id, terms.name, scaled(ceiling, terms), "ann", until if soon else 0
+        )
+        outcome = self.run(command)
+        assume(outcome.status == "accepted")
+        self.model.confirm(id, terms.name, ceiling, until)
+
+    @rule(seconds=st.sampled_from([1, 59, 60, 300, 3000, 3600, 7200, 86_400]))
+    def wait(self, seconds: int) -> None:
+        """Let time pass: over expiries, and over ends of windows."""
+        self.world.now += seconds * SECOND
+        self.model.now = self.world.now
+
+    @rule(data=st.data())
+    def wait_for_expiry(self, data: st.DataObject) -> None:
+        """Let time pass to the very microsecond of an expiry, or the one before."""
+        due = [one.expires_at for one in self.model.holds.values() if one.status == "open"]
+        due = [one for one in due if one > self.world.now + 1]
+        assume(due)
+        self.world.now = min(due) - data.draw(st.integers(0, 1))
+        self.model.now = self.world.now
+
+    @rule()
+    def expire(self) -> None:
+        """Let a sweeper run."""
+        self.run(ExpireHolds("acme"))
+
+    # -- what must always hold --------------------------------------------------------------
+
+    def since(self, version: int) -> list[Any]:
+        """Return entries after a commit."""
+        return [
+            entry
+            for commit in self.world.store.commits()[version:]
+            for entry in decode_commit(commit.state).entries
+        ]
+
+    @invariant()
+    def budgets_agree(self) -> None:
+        """Spent and held of every budget are what the model sums up."""
+        guard = self.world.guard
+        assert [one.number for one in guard.live] == [one.number for one in self.model.live()]
+        for expected in self.model.live():
+            budget = guard.budgets[expected.number]
+            terms = expected.terms
+            spent, held = guard.used(budget, self.world.now)
+            sums = (self.model.spent(expected), self.model.held(expected))
+            assert (spent, held) == tuple(scaled(one, terms) for one in sums), (terms, sums)
+
+    @invariant()
+    def holds_agree(self) -> None:
+        """Every hold is in the same state, and has reserved the same."""
+        for id, expected in self.model.holds.items():
+            hold = self.world.guard.hold(id)
+            assert hold is not None, id
+            assert (hold.status, hold.final) == (expected.status, expected.final), (id, expected)
+            if hold.status == "open":
+                assert hold.expires_at == expected.expires_at
+                assert hold.reserved == expected.amount * MONEY
+
+    @invariant()
+    def charges_agree(self) -> None:
+        """All that is charged is the price of the quantities that stand."""
+        charged = sum(one.charge for one in self.world.state.balances.values())
+        assert charged == self.model.total() * MONEY
+
+    @invariant()
+    def log_is_sound(self) -> None:
+        """A hold ends once, and a step fires once a window."""
+        ends: Counter[str] = Counter()
+        finals: Counter[str] = Counter()
+        fired: Counter[tuple[int, ...]] = Counter()
+        ladders: Counter[int] = Counter()
+        for entry in self.world.log:
+            if isinstance(entry, HoldVoided | HoldExpired):
+                ends[entry.id] += 1
+            elif isinstance(entry, HoldCaptured) and entry.final:
+                finals[entry.id] += 1
+                ends[entry.id] += not entry.flags
+            elif isinstance(entry, BudgetStepReached):
+                assert entry.used >= entry.threshold or entry.kind == "projected"
+                fired[entry.budget, ladders[entry.budget], entry.window, entry.step] += 1
+            elif type(entry).__name__ == "BudgetSet":
+                ladders[entry.number] += 1
+        assert all(count <= 1 for count in (*ends.values(), *finals.values())), (ends, finals)
+        assert all(count <= 1 for count in fired.values()), fired
+
+
+def _text(at: int) -> str:
+    moment = hm.EPOCH + hm.timedelta(microseconds=at)
+    return moment.isoformat()
+
+
+def assert_rows_are_the_fold(world: World) -> None:
+    """Assert that the store's rows say what the log folded from nothing says."""
+    if not world.state.version:
+        return
+    rows, folded = world.store.protection("acme"), world.guard
+    for guard in (rows, folded):
+        assert guard is not None
+    assert [one.body for one in rows.budgets] == [one.body for one in folded.budgets]
+    zero = (0, 0, 0, 0, 0, 0)
+    kept = {key: one.as_tuple() for key, one in rows.counters.items()}
+    implied = {key: one.as_tuple() for key, one in folded.counters.items()}
+    assert {k: v for k, v in kept.items() if v != zero} == {
+        k: v for k, v in implied.items() if v != zero
+    }
+    assert rows.holds == folded.holds
+
+
+TestHolds = HoldMachine.TestCase
+TestHolds.settings = settings(max_examples=60, stateful_step_count=30, report_multiple_bugs=False)
