@@ -34,8 +34,9 @@ from ledger.domain.entries import (
 )
 from ledger.domain.errors import InvalidInput
 from ledger.domain.ledger import Ref, standing_posting
-from ledger.domain.money import from_scaled
+from ledger.domain.money import AMOUNT_DECIMALS, from_scaled
 from ledger.domain.periods import from_us, zone
+from ledger.domain.protection_entries import ChargeReversed
 from ledger.domain.shapes import CompiledShape, shape_from_body
 
 MAX_LIMIT = 1000
@@ -50,8 +51,16 @@ _KINDS: dict[type, str] = {
     UsageRerated: "rerate",
     CorrectionApplied: "applied",
     ConflictKept: "conflict",
+    ChargeReversed: "reversal",
 }
-_CHANGES = {"void": "voided", "adjust": "adjusted", "rerate": "rerated", "conflict": "contested"}
+_CHANGES = {
+    "void": "voided",
+    "adjust": "adjusted",
+    "rerate": "rerated",
+    "conflict": "contested",
+    "reversal": "reversed",
+}
+_ABOUT_USAGE = UsageVoided | UsageAdjusted | UsageRerated | CorrectionApplied | ChargeReversed
 _Amounts = dict[str, Decimal]
 
 
@@ -61,7 +70,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         ref: ``<tenant>:<version>.<index>``, the receipt.
         kind: ``usage``, ``void``, ``adjust``, ``rerate``, ``applied`` (a correction that had come
-            before its event) or ``conflict``.
+            before its event), ``conflict`` or ``reversal`` (of part of a charge).
         source: of the entry's key; of the event's where the entry has no key of its own.
         id: likewise.
         target: source and id of the event that a correction is about.
@@ -73,7 +82,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         costs: unrounded, by currency; likewise.
         flags: ``unpriced``, ``time_defaulted``, ``no_effect`` (a correction that changed nothing
             when it came), and on usage what became of it: ``voided``, ``adjusted``, ``rerated``,
-            ``contested``.
+            ``contested``, ``reversed``.
         corrections: refs of the entries that are about this usage.
     """
 
@@ -293,7 +302,10 @@ class Listing:
                     cost = from_scaled(sign * posting.cost, shape.cost_decimals)
                     name = shape.cost_currency
                     costs[name] = costs.get(name, Decimal(0)) + cost
-        last = sides[-1][1] if sides else None
+        last: Posting | ChargeReversed | None = sides[-1][1] if sides else None
+        if isinstance(entry, ChargeReversed):
+            charge = from_scaled(-entry.amount, AMOUNT_DECIMALS)
+            last = entry
         was = self._shape(last.shape).shape if last is not None else None
         extra = last.extra if last is not None else None
         return Line(
@@ -320,7 +332,8 @@ class Listing:
         flags = []
         if isinstance(entry, UsageVoided | UsageAdjusted) and entry.reversed is None:
             flags.append("no_effect")
-        stands = None if isinstance(entry, ConflictKept) else standing_posting(entry)
+        posts = not isinstance(entry, ConflictKept | ChargeReversed)
+        stands = standing_posting(entry) if posts else None
         if stands is not None and self._shape(stands.shape).unpriced:
             flags.append("unpriced")
         if isinstance(entry, UsageRecorded) and entry.extra and entry.extra.time_defaulted:
@@ -348,7 +361,7 @@ class Listing:
 
 
 def _target(entry: Entry) -> tuple[str, str] | None:
-    if isinstance(entry, UsageVoided | UsageAdjusted | UsageRerated | CorrectionApplied):
+    if isinstance(entry, _ABOUT_USAGE):
         return entry.target_source, entry.target_id
     return None
 

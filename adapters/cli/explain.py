@@ -206,11 +206,13 @@ def _show_timeline(found: Explanation) -> None:
 
 def _details(change: Change) -> Iterator[str]:
     if change.id:
-        yield f"{change.id} of {change.source}"
+        yield f"{change.id} of {change.source}" if change.source else change.id
     if change.reason:
         yield f"reason: {change.reason}"
     if change.note:
         yield change.note
+    if change.amount is not None:
+        yield f"takes back charge {number(change.amount)}"
     if change.took_back is not None:
         yield from _amounts("takes back", change.took_back)
     if change.posted is not None:

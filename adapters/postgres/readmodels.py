@@ -45,6 +45,7 @@ from ledger.domain.errors import InvalidInput, NotFound
 from ledger.domain.ledger import Balance, UnpricedUsage
 from ledger.domain.money import EXACT, plain
 from ledger.domain.periods import from_us, to_us
+from ledger.domain.protection_entries import ChargeReversed, HoldCaptured
 from ledger.domain.usage import key_digest
 
 IDLE_CONNECTIONS = 4
@@ -312,7 +313,8 @@ class PostgresReads:
         """Return the places of the entries about an event.
 
         The corrections row names the void, the adjustment and the last change. Re-ratings in
-        between lie between the event's own commit and the last change's.
+        between lie between the event's own commit and the last change's; reversals of its charge
+        anywhere after it.
         """
         key = key_digest(source, id)
         own = self._place_of_key(snapshot, tenant, key)
@@ -330,7 +332,8 @@ class PostgresReads:
         scans = []
         if row is not None and places:
             versions = [version for version, _ in places]
-            about |= {"first": min(versions), "last": max(versions)}
+            last = tenant.version if row[6] else max(versions)
+            about |= {"first": min(versions), "last": last}
             scans.append(snapshot.execute(self._sql["commits_between"], about, binary=True))
         if tenant.conflicts:
             scans.append(snapshot.execute(self._sql["conflict_commits"], about, binary=True))
@@ -440,11 +443,19 @@ def _total(parts: list[TupleRow], column: int) -> Decimal:
 def _has_id(entry: Entry, id: str) -> bool:
     if isinstance(entry, UsageRecorded):
         return entry.id == id or (entry.extra is not None and entry.extra.request_id == id)
-    return isinstance(entry, UsageVoided | UsageAdjusted | ConflictKept) and entry.id == id
+    if isinstance(entry, HoldCaptured):
+        return entry.capture == id
+    return (
+        isinstance(entry, UsageVoided | UsageAdjusted | ConflictKept | ChargeReversed)
+        and entry.id == id
+    )
+
+
+_ABOUT_USAGE = UsageVoided | UsageAdjusted | UsageRerated | CorrectionApplied | ChargeReversed
 
 
 def _is_about(entry: Entry, source: str, id: str) -> bool:
-    if isinstance(entry, UsageVoided | UsageAdjusted | UsageRerated | CorrectionApplied):
+    if isinstance(entry, _ABOUT_USAGE):
         return entry.target_id == id and entry.target_source == source
     return isinstance(entry, ConflictKept) and entry.id == id and entry.source == source
 

@@ -16,7 +16,7 @@ import msgspec
 from ledger.application.explain_find import entry_of, find_event, receipt_of
 from ledger.application.explain_rating import Origin, PriceLookup, Rating, origins, rate_posting
 from ledger.application.reads import Located, Reads
-from ledger.application.recorded import recorded_event
+from ledger.application.recorded import recorded_event, taken_fingerprint
 from ledger.domain.entries import (
     ConflictKept,
     CorrectionApplied,
@@ -27,12 +27,13 @@ from ledger.domain.entries import (
     UsageVoided,
 )
 from ledger.domain.errors import InvariantViolation
-from ledger.domain.money import EXACT, plain
+from ledger.domain.money import AMOUNT_DECIMALS, EXACT, from_scaled, plain
 from ledger.domain.periods import from_us
+from ledger.domain.protection_entries import ChargeReversed
 from ledger.domain.shapes import CompiledShape, shape_from_body
-from ledger.domain.usage import UsageEvent, canonical_payload, fingerprint_of
+from ledger.domain.usage import UsageEvent, canonical_payload
 
-Kind = Literal["recorded", "void", "adjust", "rerate", "applied", "conflict"]
+Kind = Literal["recorded", "void", "adjust", "rerate", "applied", "conflict", "reversal"]
 Standing = Literal["recorded", "voided", "adjusted", "rerated"]
 
 
@@ -63,7 +64,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: ``recorded``, ``void``, ``adjust``, ``rerate``, ``applied`` (a correction that had
-            come before the event takes effect) or ``conflict``.
+            come before the event takes effect), ``conflict`` or ``reversal``.
         proof: where its entry is.
         source: of the correction's key; "" where it has none.
         id: likewise.
@@ -72,6 +73,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         took_back: posting that stood until then.
         posted: posting that stands from then on.
         payload: the payload that was refused.
+        amount: charge that a reversal took back; negative where one is undone.
     """
 
     kind: Kind
@@ -83,6 +85,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     took_back: Rating | None = None
     posted: Rating | None = None
     payload: Any = None
+    amount: Decimal | None = None
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +101,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         event: canonical members as recorded, defaults left out.
         occurred_at: as rated.
         time_defaulted: the producer gave no time.
-        fingerprint: digest of the canonical payload, hex.
+        fingerprint: digest of the canonical payload, hex; of the capture, where one recorded it.
         proof: where the entry is.
         rating: amounts as recorded.
         timeline: in the order of the log; the recording included.
@@ -184,7 +187,7 @@ class _Explainer:
             event=_document(event),
             occurred_at=from_us(entry.occurred_at),
             time_defaulted=event.occurred_at is None,
-            fingerprint=fingerprint_of(event).hex(),
+            fingerprint=taken_fingerprint(tenant=tenant.tenant, shape=shape, entry=entry).hex(),
             proof=_proof(self._located),
             rating=rating,
             timeline=timeline,
@@ -279,6 +282,15 @@ class _Explainer:
                 note=f"contradicts entry {entry.version}.{entry.index}; charged nothing",
                 payload=_payload(entry.payload),
             )
+        if isinstance(entry, ChargeReversed):
+            return Change(
+                kind="reversal",
+                proof=proof,
+                id=entry.id,
+                reason=entry.reason,
+                note="" if entry.id else "follows from a correction",
+                amount=from_scaled(entry.amount, AMOUNT_DECIMALS),
+            )
         raise InvariantViolation(f"{type(entry).__name__} is about no event")
 
     def _without_effect(self, located: Located) -> str:
@@ -337,6 +349,8 @@ def _counts(timeline: Sequence[Change]) -> tuple[Decimal, dict[str, Decimal]]:
     costs: dict[str, Decimal] = {}
     add, subtract = EXACT.add, EXACT.subtract
     for change in timeline:
+        if change.amount is not None:
+            charge = subtract(charge, change.amount)
         for move, rating in ((subtract, change.took_back), (add, change.posted)):
             if rating is None or rating.charge is None or rating.cost is None:
                 continue

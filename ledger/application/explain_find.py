@@ -18,6 +18,7 @@ from ledger.domain.entries import (
     UsageVoided,
 )
 from ledger.domain.errors import InvalidInput, NotFound
+from ledger.domain.protection_entries import ChargeReversed, HoldCaptured
 from ledger.domain.shapes import shape_from_body
 
 MAX_CANDIDATES = 10
@@ -147,6 +148,10 @@ def _target(reads: Reads, located: Located) -> tuple[str, str]:
         return shape.shape.source, entry.id
     if isinstance(entry, UsageVoided | UsageAdjusted | UsageRerated | CorrectionApplied):
         return entry.target_source, entry.target_id
+    if isinstance(entry, ChargeReversed):
+        return entry.target_source, entry.target_id
+    if isinstance(entry, HoldCaptured) and entry.usage[0]:
+        return entry.usage
     if isinstance(entry, ConflictKept):
         holder = reads.place(tenant=located.tenant.tenant, version=entry.version, index=entry.index)
         return _target(reads, holder)

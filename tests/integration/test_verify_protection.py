@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -12,8 +13,11 @@ import pytest
 from fixtures_postgres import Run
 from projections_world import World, catalog, correction, usage, world
 
+from adapters.cli.events import Filter as Lines
+from adapters.cli.events import Listing
 from adapters.postgres import arrays
 from adapters.postgres.audit import PostgresAudit, open_audit
+from ledger.application.explain import explain
 from ledger.application.protection import Holds
 from ledger.application.replay import Difference
 from ledger.application.verify import VerifyReport, verify
@@ -22,6 +26,7 @@ from ledger.domain.commands import Command
 from ledger.domain.entitlements import Entitlements
 from ledger.domain.entries import decode_commit, stream_of
 from ledger.domain.holds import (
+    HOLD_SOURCE,
     ConfirmBudget,
     ExpireHolds,
     GrantCredit,
@@ -387,3 +392,32 @@ def commits_of(one: World, tenant_id: int) -> list[tuple[int, bytes]]:
             (stream_of(tenant_id),),
         ).fetchall()
     return [(row[0], bytes(row[1])) for row in rows]
+
+
+def test_an_event_s_explanation_counts_what_was_reversed(full: World) -> None:
+    """Reversals stand in the timeline, and what the event counts for is less by them."""
+    first = explain(reads=full.reads, event="c-full-1", tenant="acme")
+    assert [(one.kind, one.amount) for one in first.timeline if one.amount is not None] == [
+        ("reversal", Decimal("0.2")),
+        ("reversal", Decimal("0.1")),
+    ]
+    assert first.charge == Decimal("1.5") * Decimal("0.35") - Decimal("0.3")
+    assert first.recomputed == "equal"
+    assert explain(reads=full.reads, event="c-full-1", source=HOLD_SOURCE, tenant="acme") == first
+    for other in ("c-full-2", "c-full-3", "r-1"):
+        assert explain(reads=full.reads, event=other, tenant="acme") == first
+    for id, charge in (("adjusted", "0"), ("voided", "0"), ("rerated", "0.4")):
+        found = explain(reads=full.reads, event=id, tenant="acme")
+        assert found.charge == Decimal(charge), id
+
+
+def test_the_lines_of_all_entries_add_up_to_the_balance(full: World) -> None:
+    """The listing passes over what moves no money and counts reversals."""
+    for tenant in ("acme", "birch"):
+        listing = Listing(full.reads, full.reads.tenant(tenant))
+        lines = list(listing.lines(Lines(), before=None))
+        balances = full.reads.balances(tenant)
+        total = sum((one.decimal_charge() for one in balances), Decimal(0))
+        assert sum((line.charge for line in lines), Decimal(0)) == total
+        reversals = [line for line in lines if line.kind == "reversal"]
+        assert bool(reversals) == (tenant == "acme")

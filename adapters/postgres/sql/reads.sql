@@ -56,7 +56,8 @@ SELECT version, index FROM usage_keys WHERE tenant_id = %(tenant_id)s AND key = 
 
 -- name: correction
 SELECT
-    void_version, void_index, adjust_version, adjust_index, standing_version, standing_index
+    void_version, void_index, adjust_version, adjust_index, standing_version, standing_index,
+    reversal IS NOT NULL AS reversed
 FROM corrections
 WHERE tenant_id = %(tenant_id)s AND key = %(key)s;
 
