@@ -113,7 +113,7 @@ def shapes_used(commit: Commit) -> set[int]:
     """Return the numbers of the shapes that a commit's postings and reversals refer to."""
     used: set[int] = set()
     for entry in commit.entries:
-        if isinstance(entry, UsageRecorded | ChargeReversed):
+        if type(entry) is UsageRecorded or type(entry) is ChargeReversed:
             used.add(entry.shape)
         else:
             used.update(posting.shape for _, posting in _postings(entry))

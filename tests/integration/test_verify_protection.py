@@ -21,8 +21,10 @@ from ledger.application.explain import explain
 from ledger.application.protection import Holds
 from ledger.application.replay import Difference
 from ledger.application.verify import VerifyReport, verify
+from ledger.application.verify_protection import check_reserved
 from ledger.domain.budgets import BudgetTerms, Filter, Step
 from ledger.domain.commands import Command
+from ledger.domain.credits import Grant
 from ledger.domain.entitlements import Entitlements
 from ledger.domain.entries import decode_commit, stream_of
 from ledger.domain.holds import (
@@ -30,6 +32,7 @@ from ledger.domain.holds import (
     ConfirmBudget,
     ExpireHolds,
     GrantCredit,
+    HoldState,
     SetBudget,
     SetCreditPolicy,
     SetEntitlements,
@@ -37,7 +40,8 @@ from ledger.domain.holds import (
     WithdrawCredit,
 )
 from ledger.domain.periods import LATEST_US
-from ledger.domain.protection_entries import ProtectionEntry
+from ledger.domain.protection import Protection
+from ledger.domain.protection_entries import CreditGranted, ProtectionEntry
 
 USD = 10**18
 MILLION = "1000000"
@@ -421,3 +425,66 @@ def test_the_lines_of_all_entries_add_up_to_the_balance(full: World) -> None:
         assert sum((line.charge for line in lines), Decimal(0)) == total
         reversals = [line for line in lines if line.kind == "reversal"]
         assert bool(reversals) == (tenant == "acme")
+
+
+def test_the_daily_rollups_add_up_to_the_balance_with_reversals(full: World) -> None:
+    """A reversal is in the rollups once, on the day of its usage."""
+    sums = """
+        SELECT count(*) FROM (
+            SELECT tenant_id, to_char(day, 'YYYY-MM') AS period, sum(charge) AS charge
+            FROM usage_daily GROUP BY 1, 2
+        ) AS days
+        FULL JOIN balances AS b USING (tenant_id, period)
+        WHERE coalesce(days.charge, 0) <> coalesce(b.charge, 0)
+    """
+    assert all_of(full, sums) == [0]
+    reversed_ = all_of(full, "SELECT sum(charge) FROM usage_daily WHERE meter = ''")[0]
+    # 0.2 and 0.1 stay; of 0.3 each, what a void left is nothing and what half left is 0.175.
+    assert reversed_ == -(Decimal("0.3") + Decimal("0.175") + Decimal("0.3"))
+
+
+def told(guard: Protection) -> set[tuple[str, str]]:
+    """Return codes and places of what does not hold of folded protection."""
+    said: set[tuple[str, str]] = set()
+
+    def add(code: str, what: str, expected: object, found: object) -> None:
+        assert expected != found
+        said.add((code, what))
+
+    check_reserved(guard=guard, add=add)
+    return said
+
+
+def folded() -> Protection:
+    """Return the protection of a ledger whose open hold reserves 7 of a budget and of a grant."""
+    guard = Protection("UTC")
+    guard.holds[b"h"] = HoldState("h", bindings=((0, 60, 7),), allocations=((0, 7),))
+    guard.counter((0, 60)).held = 7
+    given = CreditGranted(0, "g", "paid", 10, 100, 1, 0, b"", "", "", b"")
+    guard.credit.add(Grant.given(given))
+    guard.credit.grants[0].held = 7
+    return guard
+
+
+def test_what_is_reserved_is_what_open_holds_reserve() -> None:
+    """A log whose entries let go of too much, or too little, is damage of the log itself."""
+    assert told(folded()) == set()
+    guard = folded()
+    guard.counter((0, 60)).held = 8
+    assert [code for code, _ in told(guard)] == ["held"]
+    guard = folded()
+    guard.credit.grants[0].held = 6
+    assert told(guard) == {("held", "held of grant 0, by its open holds")}
+    guard = folded()
+    guard.holds[b"h"].status = "voided"
+    assert {code for code, _ in told(guard)} == {"held"}
+    assert len(told(guard)) == 3
+
+
+def test_no_grant_gives_more_than_it_has() -> None:
+    """Credit that is spent twice shows, though every row says what the log says."""
+    guard = folded()
+    guard.credit.grants[0].burned = 4
+    assert told(guard) == {("credit", "free of grant 0")}
+    guard.credit.grants[0].burned = -1
+    assert told(guard) == {("credit", "burned of grant 0")}
