@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from adapters.cli.output import table
+from adapters.cli.output import number, table
 from adapters.cli.protection_output import (
     amount_text,
     measured,
@@ -17,6 +17,14 @@ from adapters.cli.protection_output import (
 from ledger.application.protection_reads import BudgetStanding, CreditStanding, StepRow
 from ledger.domain.budgets import BudgetTerms, Filter, Step
 from ledger.domain.credits import Grant
+from ledger.domain.meters import QUANTITY_DECIMALS
+from ledger.domain.money import (
+    AMOUNT_DECIMALS,
+    RoundingMode,
+    from_scaled,
+    minor_units,
+    round_to,
+)
 from ledger.domain.windows import window_text
 
 
@@ -149,10 +157,15 @@ def _cells(one: BudgetStanding) -> tuple[str, ...]:
 def _forecast(one: BudgetStanding) -> str:
     if one.forecast is None:
         return "-"
-    total = measured(one.forecast.total, one.terms.measure, "")
+    total = from_scaled(
+        one.forecast.total, AMOUNT_DECIMALS if one.terms.is_money else QUANTITY_DECIMALS
+    )
+    # An estimate needs no eighteen decimals; programs get them.
+    decimals = minor_units(one.terms.currency) if one.terms.is_money else 0
+    shown = number(round_to(total, decimals, RoundingMode.HALF_EVEN), decimals)
     if one.forecast.total < one.terms.limit:
-        return total
-    return f"{total}, limit {moment(one.forecast.limit_at, one.tenant.timezone)}"
+        return shown
+    return f"{shown}, limit {moment(one.forecast.limit_at, one.tenant.timezone)}"
 
 
 def ladder_table(one: BudgetStanding) -> Any:

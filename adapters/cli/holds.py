@@ -11,6 +11,13 @@ from uuid import uuid4
 
 import typer
 
+from adapters.cli.hold_output import (
+    decision_document,
+    decisions_table,
+    hold_document,
+    holds_table,
+    say_hold,
+)
 from adapters.cli.output import JsonOption, TenantOption, err, number, out, print_json
 from adapters.cli.protection_output import (
     AnyTenantOption,
@@ -18,15 +25,10 @@ from adapters.cli.protection_output import (
     QuantityOption,
     ReasonOption,
     SinceOption,
-    decision_document,
-    decisions_table,
     document,
-    hold_document,
-    holds_table,
     pairs,
     read_outcome,
     say,
-    say_hold,
     show_outcome,
     since_us,
 )

@@ -1,24 +1,22 @@
-"""How the commands of cost protection read their arguments and show holds and decisions."""
+"""How the commands of cost protection read their arguments and show answers."""
 
 from __future__ import annotations
 
 import getpass
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from adapters.cli.output import ExitCode, number, out, print_json, table
-from ledger.application.protection_reads import DecisionRow, HoldRow
 from ledger.domain.commands import Outcome
 from ledger.domain.errors import InvalidInput
 from ledger.domain.holds import EstimateLine, HoldAnswer
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import AMOUNT_DECIMALS, from_scaled, scaled_text
-from ledger.domain.periods import from_us, to_us, zone
+from ledger.domain.periods import LATEST_US, from_us, to_us, zone
 from ledger.domain.protection_entries import Reason
 
 ByOption = Annotated[str, typer.Option("--by", help="Who decides; default: the system's user.")]
@@ -146,15 +144,15 @@ def amount_text(amount: int) -> str:
 
 
 def moment(at: int, timezone: str) -> str:
-    """Return an instant for people, in a tenant's zone; "-" for 0."""
-    if not at:
+    """Return an instant for people, in a tenant's zone; "-" for 0 and for what is far off."""
+    if not 0 < at < LATEST_US:
         return "-"
     return from_us(at).astimezone(zone(timezone)).isoformat(sep=" ", timespec="seconds")
 
 
 def utc_text(at: int) -> str | None:
-    """Return an instant for programs; None for 0."""
-    return from_us(at).isoformat().replace("+00:00", "Z") if at else None
+    """Return an instant for programs; None for 0 and for what is far off, as forecasts can be."""
+    return from_us(at).isoformat().replace("+00:00", "Z") if 0 < at < LATEST_US else None
 
 
 def say(line: str) -> None:
@@ -255,16 +253,22 @@ def _line_document(line: EstimateLine) -> dict[str, Any]:
     }
 
 
-def show_outcome(outcome: Outcome, *, json: bool) -> None:
-    """Show an answer about a hold, and end the command with its exit code."""
+def show_outcome(outcome: Outcome, *, json: bool, windows: Mapping[str, str] | None = None) -> None:
+    """Show an answer about a hold, and end the command with its exit code.
+
+    Args:
+        outcome: of the command.
+        json: for programs.
+        windows: of a simulation: the current window by budget, for people.
+    """
     if json:
         print_json(outcome_document(outcome))
     else:
-        _say_outcome(outcome)
+        _say_outcome(outcome, windows)
     end_by(outcome)
 
 
-def _say_outcome(outcome: Outcome) -> None:
+def _say_outcome(outcome: Outcome, windows: Mapping[str, str] | None) -> None:
     detail = outcome.detail
     if detail is None or not detail.decision:
         said = outcome.status
@@ -281,24 +285,25 @@ def _say_outcome(outcome: Outcome) -> None:
             )
         say(said)
     else:
-        _say_decision(detail, outcome.status)
+        _say_decision(detail, outcome.status, windows)
     if outcome.problem is not None:
         say(outcome.problem.message)
 
 
-def _say_decision(detail: HoldAnswer, status: str) -> None:
+def _say_decision(detail: HoldAnswer, status: str, windows: Mapping[str, str] | None) -> None:
     say(f"{detail.decision} ({detail.code or status})")
-    if detail.provider or detail.model:
-        say(f"call {detail.provider or 'any provider'} {detail.model or 'any model'}")
     currency = detail.currency
     if detail.decision.startswith("allow"):
-        say(f"reserved {measured(detail.amount, 'charge', currency)} of {money(detail.asked)}")
+        if detail.provider or detail.model:
+            say(f"call {detail.provider or 'any provider'} {detail.model or 'any model'}")
+        verb = "reserved" if windows is None else "would reserve"
+        say(f"{verb} {measured(detail.amount, 'charge', currency)} of {money(detail.asked)}")
     else:
         say(f"asked {measured(detail.asked, 'charge', currency)}")
     if detail.estimate:
         out().print(estimate_table(detail.estimate, currency))
     if detail.reasons:
-        out().print(reasons_table(detail.reasons, currency))
+        out().print(reasons_table(detail.reasons, currency, windows or {}))
 
 
 def estimate_table(lines: Iterable[EstimateLine], currency: str) -> Any:
@@ -325,12 +330,13 @@ def estimate_table(lines: Iterable[EstimateLine], currency: str) -> Any:
     )
 
 
-def reasons_table(reasons: Iterable[Reason], currency: str) -> Any:
+def reasons_table(reasons: Iterable[Reason], currency: str, windows: Mapping[str, str]) -> Any:
     """Return reasons as a table: each budget with limit, spent, held, asked and available.
 
     Args:
         reasons: of a decision.
         currency: of the ledger; a cost may be in another, which the budget itself says.
+        windows: by budget, where they are known.
     """
     columns = (
         ("why", False),
@@ -343,10 +349,12 @@ def reasons_table(reasons: Iterable[Reason], currency: str) -> Any:
         ("available", True),
         ("", False),
     )
-    return table(columns, (_reason_cells(one, currency) for one in reasons))
+    return table(
+        columns, (_reason_cells(one, currency, windows.get(one.name, "")) for one in reasons)
+    )
 
 
-def _reason_cells(reason: Reason, currency: str) -> tuple[str, ...]:
+def _reason_cells(reason: Reason, currency: str, window: str) -> tuple[str, ...]:
     if not reason.measure:
         return (reason.code, reason.name, "", "", "", "", "", "", reason.detail)
     measure = f"charge {currency}" if reason.measure == "charge" else reason.measure
@@ -358,156 +366,5 @@ def _reason_cells(reason: Reason, currency: str) -> tuple[str, ...]:
         reason.limit - reason.spent - reason.held,
     )
     shown = (measured(amount, reason.measure, "") for amount in amounts)
-    return (reason.code, reason.name, measure, *shown, reason.detail)
-
-
-# -- holds and decisions --------------------------------------------------------------
-
-
-def hold_document(row: HoldRow) -> dict[str, Any]:
-    """Return a hold for programs; amounts are charge in the ledger's currency."""
-    hold, extra, shape = row.hold, row.hold.extra, row.shape
-    return {
-        "tenant": row.tenant.tenant,
-        "hold": hold.id,
-        "status": row.status,
-        "due": row.due,
-        "kind": hold.kind,
-        "code": hold.code,
-        "provider": shape.shape.provider if shape is not None else "",
-        "model": shape.shape.model if shape is not None else "",
-        "user": extra.user if extra is not None else "",
-        "currency": row.tenant.currency,
-        "reserved": amount_text(hold.amount),
-        "reserved_at_most": amount_text(hold.reserved),
-        "overrun": amount_text(hold.overrun),
-        "authorized_at": utc_text(hold.at),
-        "expires_at": utc_text(hold.expires_at),
-        "on_expiry": hold.on_expiry,
-        "step": hold.step,
-        "progress": _quantities(hold.meters, hold.numbers),
-        "captured": _quantities(hold.captured_meters, hold.captured),
-        "final": hold.final,
-        "late": hold.late,
-        "usage": {"source": hold.usage[0], "id": hold.usage[1]} if hold.usage[1] else None,
-        "budgets": [
-            {"number": budget, "window": utc_text(start)} for budget, start, _ in hold.bindings
-        ],
-    }
-
-
-def _quantities(meters: Sequence[str], numbers: Sequence[int]) -> dict[str, Decimal]:
-    return {
-        meter: from_scaled(one, QUANTITY_DECIMALS)
-        for meter, one in zip(meters, numbers, strict=True)
-    }
-
-
-def holds_table(rows: Iterable[HoldRow]) -> Any:
-    """Return holds as a table."""
-    columns = (
-        ("tenant", False),
-        ("hold", False),
-        ("status", False),
-        ("model", False),
-        ("reserved", True),
-        ("overrun", True),
-        ("authorized", False),
-        ("expires", False),
-    )
-    return table(columns, map(_hold_cells, rows))
-
-
-def _hold_cells(row: HoldRow) -> tuple[str, ...]:
-    hold, zone_name, shape = row.hold, row.tenant.timezone, row.shape
-    return (
-        row.tenant.tenant,
-        hold.id,
-        f"{row.status}{' (due)' if row.due else ''}{', late' if hold.late else ''}",
-        f"{shape.shape.provider}/{shape.shape.model}" if shape is not None else "-",
-        measured(hold.amount, "charge", row.tenant.currency),
-        measured(hold.overrun, "charge", row.tenant.currency) if hold.overrun else "-",
-        moment(hold.at, zone_name),
-        moment(hold.expires_at, zone_name),
-    )
-
-
-def say_hold(row: HoldRow) -> None:
-    """Show everything that is known of a hold."""
-    shown = hold_document(row)
-    lines = []
-    for name, value in shown.items():
-        if isinstance(value, dict):
-            value = ", ".join(  # noqa: PLW2901 - the same value, as text
-                f"{key} {number(part) if isinstance(part, Decimal) else part}"
-                for key, part in value.items()
-            )
-        elif name == "budgets":
-            value = ", ".join(str(one["number"]) for one in value)  # noqa: PLW2901 - as above
-        if value not in ("", None, 0, False):
-            lines.append((name.replace("_", " "), str(value)))
-    out().print(table((("", False), ("", False)), lines))
-
-
-def decision_document(row: DecisionRow) -> dict[str, Any]:
-    """Return a kept answer for programs."""
-    return {
-        "tenant": row.tenant.tenant,
-        "receipt": f"{row.version}.{row.index}",
-        "at": utc_text(row.at),
-        "hold": row.hold,
-        "decision": row.decision,
-        "code": row.code,
-        "provider": row.shape.shape.provider,
-        "model": row.model,
-        "called_model": row.shape.shape.model,
-        "user": row.user,
-        "currency": row.tenant.currency,
-        "asked": amount_text(row.asked),
-        "amount": amount_text(row.amount),
-        "reasons": [reason_document(one) for one in row.reasons],
-    }
-
-
-def decisions_table(rows: Iterable[DecisionRow]) -> Any:
-    """Return kept answers as a table."""
-    columns = (
-        ("when", False),
-        ("hold", False),
-        ("decision", False),
-        ("code", False),
-        ("model", False),
-        ("asked", True),
-        ("reserved", True),
-        ("why", False),
-    )
-    return table(columns, map(_decision_cells, rows))
-
-
-def _decision_cells(row: DecisionRow) -> tuple[str, ...]:
-    called = row.shape.shape.model
-    model = row.model if called == row.model else f"{row.model} -> {called}"
-    return (
-        moment(row.at, row.tenant.timezone),
-        row.hold,
-        row.decision,
-        row.code,
-        f"{row.shape.shape.provider}/{model}",
-        measured(row.asked, "charge", row.tenant.currency),
-        measured(row.amount, "charge", row.tenant.currency),
-        "; ".join(reason_text(one) for one in row.reasons),
-    )
-
-
-def reason_text(reason: Reason) -> str:
-    """Return a reason in one line."""
-    if not reason.measure or reason.code == "downgrade":
-        return " ".join(part for part in (reason.code, reason.name, reason.detail) if part)
-    parts = (
-        ("limit", reason.limit),
-        ("spent", reason.spent),
-        ("held", reason.held),
-        ("asked", reason.asked),
-    )
-    numbers = ", ".join(f"{name} {measured(one, reason.measure, '')}" for name, one in parts)
-    return f"{reason.code} {reason.name}: {numbers}"
+    note = "; ".join(part for part in (window, reason.detail) if part)
+    return (reason.code, reason.name, measure, *shown, note)

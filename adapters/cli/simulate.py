@@ -17,6 +17,7 @@ from adapters.cli.protection_output import (
     show_outcome,
 )
 from adapters.cli.services import OpenServices
+from ledger.domain.windows import window_text
 
 
 def register(app: typer.Typer, open_services: OpenServices) -> None:
@@ -68,4 +69,9 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
             # A misspelt tenant would be answered as a new one, with the default cap.
             services.reads.tenant(tenant)
             outcome = read_outcome(services.holds.simulate(ask, tenant=tenant))
-        show_outcome(outcome, json=json)
+            standings = services.budgets.list(tenant=tenant)
+        windows = {
+            one.terms.name: window_text(one.tenant.timezone, one.terms.window, one.window)
+            for one in standings
+        }
+        show_outcome(outcome, json=json, windows=windows)
