@@ -280,6 +280,7 @@ def test_every_change_is_read_as_it_was_written(house: House) -> None:
                 "k-1", AT, 0, (7,), 14, 7, Extra(user="ann", credit=((0, 9 * MONEY),), owed=2**69)
             ),
         ],
+        [BudgetStepReached(0, WINDOW, 1, "confirm", 160 * MONEY, 2**70, AT)],
         [HoldExpired("h-2", AT), CreditPolicySet(True, "ann")],
         [CreditExpired(1, AT, 50 * MONEY), granted(2, amount=2**71)],
         [CreditWithdrawn("w-1", 2, MONEY, AT, "refund", "", "ann", "", bytes(16))],
@@ -292,7 +293,8 @@ def test_every_change_is_read_as_it_was_written(house: House) -> None:
     assert guard.credit.grants[1].lapsed == 50 * MONEY
     assert guard.counters[0, WINDOW].spent == 3 * MONEY + 14 * MONEY
     assert guard.counters[0, WINDOW].ceiling == 2**70
-    assert guard.counters[0, WINDOW].fired == 0b100
+    counter = guard.counters[0, WINDOW]
+    assert (counter.fired, counter.ladder) == (0b10, 1)
     assert guard.budgets[0].ladder == 1
 
 
@@ -349,10 +351,12 @@ def _commit_correction(store: LedgerStore, entry: Entry, key: bytes) -> None:
 
 
 def test_nothing_counts_as_changed_after_reading(house: House) -> None:
-    """Else every commit would write everything again."""
-    commit(house.world.store(), *TERMS, CapWaived("ann"))
+    """Else every commit would write everything again; a debt that was there is none anew."""
+    debt = UsageRecorded("k-1", AT, 0, (7,), 14, 7, Extra(owed=2**70))
+    commit(house.world.store(), *TERMS, CapWaived("ann"), CreditPolicySet(True, "ann"), debt)
     guard = load(house.world.store(), ()).guard
     assert guard is not None
+    assert guard.credit.owed
     assert not guard.head_changed()
     assert guard.touched_budgets == guard.touched_counters == guard.credit.touched == set()
     assert guard.touched_holds == set()
@@ -413,9 +417,9 @@ def test_due_holds_are_the_open_ones_whose_time_is_over_the_oldest_first(house: 
         now = batch.opening.now
     due = [authorized(f"h-{place}", expires_at=now - place * MINUTE) for place in (1, 3, 2)]
     later = [authorized(f"l-{place}", expires_at=now + place * MINUTE) for place in (60, 50)]
-    over = authorized("o", expires_at=now - 9 * MINUTE)
-    commit(store, TERMS[0], *due, *later, over)
-    commit(store, HoldVoided("o", "v-1", AT, "", True, bytes(16)))
+    over = [authorized("o", expires_at=now - 9 * MINUTE), authorized("p", expires_at=now + MINUTE)]
+    commit(store, TERMS[0], *due, *later, *over)
+    commit(store, *(HoldVoided(one.id, one.id, AT, "", True, bytes(16)) for one in over))
     commit(store, TERMS[0], authorized("b", expires_at=now - MINUTE), tenant="birch")
     with house.world.store().batch(since=0, keys=()) as batch:
         assert [(number, hold.id) for number, hold in batch.due_holds([1, 3])] == [
