@@ -118,39 +118,43 @@ def budget_document(one: BudgetStanding) -> dict[str, Any]:
 
 def budgets_table(standings: Iterable[BudgetStanding]) -> Any:
     """Return budgets as a table; spent, held and available are told apart."""
+    listed = list(standings)
+    many = len({one.tenant.tenant for one in listed}) > 1
     columns = (
-        ("tenant", False),
         ("budget", False),
-        ("kind", False),
-        ("applies to", False),
-        ("window", False),
+        ("what", False),
         ("limit", True),
         ("spent", True),
         ("held", True),
         ("available", True),
-        ("fired", False),
-        ("forecast", False),
         ("state", False),
     )
-    return table(columns, map(_cells, standings))
+    return table(columns, (_cells(one, many=many) for one in listed))
 
 
-def _cells(one: BudgetStanding) -> tuple[str, ...]:
+def _cells(one: BudgetStanding, *, many: bool) -> tuple[str, ...]:
     terms = one.terms
-    what = "" if terms.measure == "charge" else f" of {terms.measure}"
+    measure = "" if terms.measure == "charge" else f" of {terms.measure}"
+    window = window_text(one.tenant.timezone, terms.window, one.window)
+    scope = "" if terms.scope == "tenant" else scope_text(terms)
+    what = (f"{kind_of(terms)}{measure}", window, scope, filter_text(terms.filter))
+    fired = ", ".join(step_text(step, terms) for step in one.steps_fired())
+    # Worth a line only where the limit will be passed and is not yet.
+    passes = one.forecast is not None and one.spent < terms.limit <= one.forecast.total
+    forecast = _forecast(one) if passes else "-"
+    state = (
+        terms.state + (", confirmed" if one.confirmed else ""),
+        f"fired {fired}" if fired else "",
+        f"forecast {forecast}" if forecast != "-" else "",
+    )
     return (
-        one.tenant.tenant,
-        terms.name,
-        kind_of(terms) + what,
-        "; ".join(part for part in (scope_text(terms), filter_text(terms.filter)) if part),
-        window_text(one.tenant.timezone, terms.window, one.window),
+        f"{one.tenant.tenant}: {terms.name}" if many else terms.name,
+        "; ".join(part for part in what if part),
         measured(terms.limit, terms.measure, terms.currency),
         measured(one.spent, terms.measure, ""),
         measured(one.held, terms.measure, ""),
         measured(one.available, terms.measure, ""),
-        ", ".join(step_text(step, terms) for step in one.steps_fired()),
-        _forecast(one),
-        terms.state + (", confirmed" if one.confirmed else ""),
+        "; ".join(part for part in state if part),
     )
 
 

@@ -64,6 +64,8 @@ class _Claim(msgspec.Struct, gc=False):
     def reason(self, code: str, guard: Protection, now: int, detail: str = "") -> Reason:
         terms = self.budget.terms
         limit = self.stop if code != "confirm" else self.confirm
+        if code == "applies":
+            limit = min((one for one in (self.stop, self.confirm) if one is not None), default=None)
         return Reason(
             code,
             terms.name,

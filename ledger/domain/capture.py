@@ -44,6 +44,7 @@ from ledger.domain.shapes import CompiledShape
 from ledger.domain.usage import (
     RecordUsage,
     UsageEvent,
+    canonical_payload,
     conflict_digest,
     key_digest,
     scaled_quantities,
@@ -193,7 +194,7 @@ def _conflict(
     payload = (
         msgspec.json.encode(command)
         if isinstance(command, CaptureHold)
-        else msgspec.json.encode(command.event)
+        else canonical_payload(command.event)
     )
     kept = ConflictKept(source, id, fingerprint, payload, *ref)
     return Decision((kept,), outcome, evidence, fingerprint)
