@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.console import Group
+from rich.text import Text
 
 from adapters.cli.output import ExitCode, number, out, print_json, table
 from ledger.domain.commands import Outcome
@@ -338,26 +340,29 @@ def reasons_table(reasons: Iterable[Reason], currency: str, windows: Mapping[str
         currency: of the ledger; a cost may be in another, which the budget itself says.
         windows: by budget, where they are known.
     """
+    listed = list(reasons)
+    lines = [
+        Text(f"{one.code} {one.name} {one.detail}".rstrip()) for one in listed if not one.measure
+    ]
+    counted = [one for one in listed if one.measure]
+    if not counted:
+        return Group(*lines)
     columns = (
         ("why", False),
-        ("name", False),
-        ("measure", False),
+        ("budget", False),
         ("limit", True),
         ("spent", True),
         ("held", True),
         ("asked", True),
         ("available", True),
-        ("", False),
     )
-    return table(
-        columns, (_reason_cells(one, currency, windows.get(one.name, "")) for one in reasons)
-    )
+    rows = (_reason_cells(one, currency, windows.get(one.name, "")) for one in counted)
+    return Group(*lines, table(columns, rows))
 
 
 def _reason_cells(reason: Reason, currency: str, window: str) -> tuple[str, ...]:
-    if not reason.measure:
-        return (reason.code, reason.name, "", "", "", "", "", "", reason.detail)
-    measure = f"charge {currency}" if reason.measure == "charge" else reason.measure
+    measure = currency if reason.measure == "charge" else reason.measure
+    name = "; ".join(part for part in (reason.name, measure, window, reason.detail) if part)
     amounts = (
         reason.limit,
         reason.spent,
@@ -366,5 +371,4 @@ def _reason_cells(reason: Reason, currency: str, window: str) -> tuple[str, ...]
         reason.limit - reason.spent - reason.held,
     )
     shown = (measured(amount, reason.measure, "") for amount in amounts)
-    note = "; ".join(part for part in (window, reason.detail) if part)
-    return (reason.code, reason.name, measure, *shown, note)
+    return (reason.code, name, *shown)
