@@ -130,7 +130,8 @@ def _load_due(batch: Batch, late: dict[int, TenantWork]) -> None:
             guard.holds[digest] = hold
         work.holds.add(digest)
     after = batch.next_expiries(list(late))
-    behind = {tenant_id for tenant_id, _ in due} if len(due) >= DUE_AT_ONCE else set()
+    # Beyond the limit nobody knows whose holds are left: all of them look again.
+    behind = set(late) if len(due) >= DUE_AT_ONCE else set()
     for tenant_id, work in late.items():
         work.next_expiry = batch.opening.now if tenant_id in behind else after.get(tenant_id)
         work.has_due = True

@@ -8,12 +8,12 @@ from typing import Any
 
 from adapters.memory import MemoryStore
 from ledger.application.ports import StoredCommit, TenantRow
+from ledger.application.recorded import taken_key
 from ledger.domain.commands import KeyRow
 from ledger.domain.entries import (
     ConflictKept,
-    UsageAdjusted,
+    Entry,
     UsageRecorded,
-    UsageVoided,
     commit_digest,
     decode_commit,
     stream_of,
@@ -26,7 +26,7 @@ from ledger.domain.ledger import (
     UnpricedUsage,
     evolve,
 )
-from ledger.domain.usage import conflict_digest, key_digest
+from ledger.domain.usage import key_digest
 
 
 @dataclass
@@ -127,14 +127,10 @@ def _tenant_row(state: LedgerState) -> TenantRow:
     )
 
 
-def _key(state: LedgerState, entry: object) -> bytes | None:
+def _key(state: LedgerState, entry: Entry) -> bytes | None:
     if isinstance(entry, UsageRecorded):
         return key_digest(state.shapes[entry.shape].shape.source, entry.id)
-    if isinstance(entry, UsageVoided | UsageAdjusted):
-        return key_digest(entry.source, entry.id)
-    if isinstance(entry, ConflictKept):
-        return conflict_digest(key_digest(entry.source, entry.id), entry.fingerprint)
-    return None
+    return taken_key(entry)
 
 
 def assert_replay_is_state(commits: Iterable[StoredCommit], rows: dict[str, Rows]) -> None:

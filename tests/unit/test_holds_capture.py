@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from ledger.application import asks
+from adapters.memory import store
+from ledger.application import asks, prefetch_holds
+from ledger.domain.commands import OpenLedger
 from ledger.domain.entries import decode_commit
 from ledger.domain.holds import EXPIRY_SOURCE, ExpireHolds, GrantCredit, SetCreditPolicy, hold_body
 from ledger.domain.ledger import LedgerState, evolve
@@ -396,3 +398,24 @@ def test_captures_of_one_batch_see_each_other() -> None:
     assert [one.status for one in answers] == ["created", "captured", "captured", "captured"]
     assert house.charge() == Decimal("0.2")
     _check_fold(house)
+
+
+def test_holds_beyond_what_one_batch_expires_go_with_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A ledger whose holds were all beyond the limit is looked at again."""
+    monkeypatch.setattr(store, "DUE_AT_ONCE", 3)
+    monkeypatch.setattr(prefetch_holds, "DUE_AT_ONCE", 3)
+    house = Guarded()
+    house.run(OpenLedger("zeta", "USD", "UTC", "default"))
+    for number in range(4):
+        house.ask(f"h{number}", amount="1", ttl=10)
+    house.wait(1)
+    house.holds.authorize({"hold": "z", "amount": "1", "ttl": 10}, tenant="zeta")
+    house.sequencer._cache.clear()
+    house.wait(60)
+    for _ in range(3):
+        house.together(ExpireHolds("acme"), ExpireHolds("zeta"))
+    kept = [*house.store.protection("acme").holds.values()]
+    kept += house.store.protection("zeta").holds.values()
+    assert {one.status for one in kept} == {"expired"}
