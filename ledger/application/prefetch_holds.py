@@ -57,12 +57,13 @@ def key_digests(command: Command) -> tuple[bytes, ...]:
 
 def hold_key(command: Command) -> bytes | None:
     """Return the digest of the hold that a command is about, None for none."""
+    # Usage first: there may be thousands in a batch, nearly all without a hold.
+    if type(command) is RecordUsage:
+        return hold_digest(command.event.hold) if command.event.hold else None
     if type(command) is AuthorizeHold:
         return command.key
-    if type(command) is CaptureHold or isinstance(command, ExtendHold | ProgressHold | VoidHold):
+    if isinstance(command, CaptureHold | ExtendHold | ProgressHold | VoidHold):
         return hold_digest(command.hold)
-    if type(command) is RecordUsage and command.event.hold:
-        return hold_digest(command.event.hold)
     return None
 
 
@@ -157,6 +158,8 @@ def wanted_usage(
                 work.answers[hold_digest(hold.id)] = hold.version
     for prepared in commands:
         command = prepared.command
+        if type(command) is RecordUsage:
+            continue
         work = works[prepared.tenant]
         tenant_id = work.state.tenant_id
         if type(command) is AuthorizeHold:

@@ -290,7 +290,7 @@ class Sequencer:
             catalog = self._catalog
             works = self._works(batch, commands)
             here = commands
-            if len(works) < len(known) or any(one.tenant not in works for one in commands):
+            if len(works) < len({prepared.tenant for prepared in commands}):
                 here = [prepared for prepared in commands if prepared.tenant in works]
             load_working_set(batch, here, works, known, catalog, holds)
             with self.deciding:
