@@ -41,6 +41,7 @@ from ledger.domain.usage import (
 def load_working_set(
     batch: Batch,
     commands: list[Prepared],
+    guarded: list[Prepared],
     works: dict[str, TenantWork],
     known: dict[str, int],
     catalog: Catalog,
@@ -51,6 +52,7 @@ def load_working_set(
     Args:
         batch: open.
         commands: of ledgers that are in ``works``.
+        guarded: those of them that are not usage, or usage that names a hold.
         works: by tenant.
         known: numbers of tenants whose keys were asked for on opening.
         catalog: prices.
@@ -66,10 +68,10 @@ def load_working_set(
             taken = {**taken, **batch.keys(keys)}
     for (tenant_id, digest), row in taken.items():
         by_id[tenant_id].keys[digest] = row
-    load_holds(batch, commands, works, asked_holds)
+    load_holds(batch, guarded, works, asked_holds)
     if taken or any(work.holds for work in works.values()):
         _load_conflict_keys(batch, commands, works)
-    _load_corrections(batch, commands, works)
+    _load_corrections(batch, commands, guarded, works)
     now = batch.opening.now
     at = {name: instants(work, now) for name, work in works.items() if work.state.guard is not None}
     _load_periods(batch, commands, works, at)
@@ -77,13 +79,17 @@ def load_working_set(
     _load_sessions(batch, commands, works, catalog)
 
 
-def _load_corrections(batch: Batch, commands: list[Prepared], works: dict[str, TenantWork]) -> None:
+def _load_corrections(
+    batch: Batch,
+    commands: list[Prepared],
+    guarded: list[Prepared],
+    works: dict[str, TenantWork],
+) -> None:
     """Load what corrections say of the events at hand, and the commits that they cite."""
-    wanted, places = wanted_usage(commands, works)
-    if any(work.state.pending for work in works.values()) or any(
-        type(prepared.command) is not RecordUsage for prepared in commands
-    ):
-        for prepared in commands:
+    wanted, places = wanted_usage(guarded, works)
+    pending = any(work.state.pending for work in works.values())
+    if pending or guarded:
+        for prepared in commands if pending else guarded:
             command = prepared.command
             work = works[prepared.tenant]
             tenant_id = work.state.tenant_id
@@ -94,7 +100,7 @@ def _load_corrections(batch: Batch, commands: list[Prepared], works: dict[str, T
                 wanted[tenant_id, _target(command)] = work
     if wanted or places:
         _load_commits(batch, wanted, places)
-    restated = restating_captures(commands, works)
+    restated = restating_captures(guarded, works)
     if restated:
         for place, row in batch.keys(list(restated)).items():
             restated[place].keys[place[1]] = row

@@ -281,7 +281,12 @@ class Sequencer:
     def _batch(self, commands: list[Prepared]) -> list[Outcome]:
         known = self._known_tenants(commands)
         keys = wanted_keys(commands, known)
-        holds = wanted_holds(commands, self._cache)
+        guarded = [
+            one
+            for one in commands
+            if type(one.command) is not RecordUsage or one.command.event.hold
+        ]
+        holds = wanted_holds(guarded, self._cache)
         with self._store.batch(since=self._cache.position, keys=keys, holds=holds) as batch:
             opening = batch.opening
             if self._cache.drop(opening.changed) or self._catalog is None:
@@ -290,9 +295,10 @@ class Sequencer:
             catalog = self._catalog
             works = self._works(batch, commands)
             here = commands
-            if len(works) < len({prepared.tenant for prepared in commands}):
+            if any(prepared.tenant not in works for prepared in guarded):
                 here = [prepared for prepared in commands if prepared.tenant in works]
-            load_working_set(batch, here, works, known, catalog, holds)
+                guarded = [prepared for prepared in guarded if prepared.tenant in works]
+            load_working_set(batch, here, guarded, works, known, catalog, holds)
             with self.deciding:
                 for work in works.values():
                     expire_due(work, catalog, opening.now)

@@ -10,6 +10,7 @@ from fakes.worlds import House
 
 from ledger.application.ports import LedgerStore, LedgerWrite, NewKey
 from ledger.application.prefetch_holds import DUE_AT_ONCE
+from ledger.application.recorded import taken_key
 from ledger.application.replay import replay
 from ledger.domain.budgets import BudgetTerms, Step, terms_body
 from ledger.domain.entries import (
@@ -154,12 +155,14 @@ def commit(store: LedgerStore, *entries: Entry, tenant: str = "acme") -> LedgerS
 def _folded(
     state: LedgerState, entries: Sequence[Entry]
 ) -> tuple[list[NewKey], list[tuple[int, bytes]]]:
-    """Fold entries; return the keys that usage among them takes, and the shapes they define."""
+    """Fold entries; return the keys that they take, and the shapes they define."""
     keys, shapes = [], []
     for index, entry in enumerate(entries):
         evolve(state, entry, (state.version + 1, index))
         if isinstance(entry, UsageRecorded):
             keys.append(NewKey(key_digest("gateway", entry.id), bytes(16), index))
+        elif (digest := taken_key(entry)) is not None:
+            keys.append(NewKey(digest, bytes(16), index))
         elif isinstance(entry, ShapeDefined):
             shapes.append((entry.number, entry.body))
     return keys, shapes
@@ -273,7 +276,7 @@ def test_every_change_is_read_as_it_was_written(house: House) -> None:
         [BudgetSet(0, terms(limit=200 * MONEY)), EntitlementsSet(b'{"default":"deny"}', "ann")],
         [
             HoldCaptured(
-                *("h-1", "gateway", "k-1", bytes(16), AT, True, ("tokens.input",), (7_000_000,)),
+                *("h-1", "", "", b"", AT, True, ("tokens.input",), (7_000_000,)),
                 *(0, (), (), 2**67, ("gateway", "k-1"), True, ("late",)),
             ),
             UsageRecorded(
@@ -343,11 +346,11 @@ def _commit_correction(store: LedgerStore, entry: Entry, key: bytes) -> None:
         places = [(1, place) for place in wanted(())[1]]
         for (_, place), counter in batch.counters(places).items():
             state.guard.counters[place] = counter
-        _folded(state, [entry])
+        keys, _ = _folded(state, [entry])
         body = encode_commit(state.digest, AT, [entry])
         state.version += 1
         state.digest = commit_digest(stream_of(1), state.version, body)
-        batch.write([LedgerWrite(state, body, (), (), ())])
+        batch.write([LedgerWrite(state, body, keys, (), ())])
 
 
 def test_nothing_counts_as_changed_after_reading(house: House) -> None:
