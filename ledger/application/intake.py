@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ledger.domain.errors import InvalidInput, Problem
+from ledger.domain.holds import EXPIRY_SOURCE
 from ledger.domain.periods import to_us
 from ledger.domain.usage import (
     MAX_LABELS,
@@ -196,12 +197,19 @@ def usage_command(
         plain: no text holds control characters, which the caller has made sure of.
 
     Raises:
-        InvalidInput: a member breaks a rule of docs/spec/metering.md.
+        InvalidInput: a member breaks a rule of docs/spec/metering.md; ``reserved_source`` for the
+            source under which expiries record usage.
     """
     if not plain:
         _check_texts(data, id=id, source=source, tenant=tenant)
     if data.labels:
         _check_labels(data.labels)
+    if source == EXPIRY_SOURCE:
+        raise InvalidInput(
+            f"source {source!r} is the ledger's own, for holds that expire; name the producer",
+            code="reserved_source",
+            pointer="/source",
+        )
     raw = _checked_raw(data.raw) if data.raw else ""
     quantities, numbers, decimals = read_quantities(data.quantities, pointer="/data/quantities")
     # By position, in the order of the members: keywords would cost a fifth of all reading.

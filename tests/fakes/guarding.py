@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from fakes.building import both, catalog, us
+
 from adapters.memory import MemoryStore
 from ledger.application import asks
 from ledger.application.protection import Holds
@@ -13,7 +15,6 @@ from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Command, OpenLedger, Outcome
 from ledger.domain.default_cap import DefaultCap
 from ledger.domain.holds import HoldState, SetBudget, hold_digest
-from tests.fakes.building import both, catalog, us
 
 PRICES = (
     *both("tokens.input", "1", "0.5", per=100),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from fakes.building import us, usage
+from fakes.guarding import Guarded, amount, decision
 
 from ledger.application import asks
 from ledger.domain.budgets import Filter
@@ -18,8 +20,6 @@ from ledger.domain.holds import (
     SetEntitlements,
     WaiveCap,
 )
-from tests.fakes.building import us, usage
-from tests.fakes.guarding import Guarded, amount, decision
 
 ONE = 10**18
 

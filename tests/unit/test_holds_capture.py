@@ -7,6 +7,8 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from fakes.building import adjust, usage, void
+from fakes.guarding import Guarded
 
 from adapters.memory import store
 from ledger.application import asks, prefetch_holds
@@ -14,8 +16,6 @@ from ledger.domain.commands import OpenLedger
 from ledger.domain.entries import decode_commit
 from ledger.domain.holds import EXPIRY_SOURCE, ExpireHolds, GrantCredit, SetCreditPolicy, hold_body
 from ledger.domain.ledger import LedgerState, evolve
-from tests.fakes.building import adjust, usage, void
-from tests.fakes.guarding import Guarded
 
 ONE = 10**18
 

@@ -210,3 +210,10 @@ def test_the_types_are_versioned_names() -> None:
         "tallybook.usage.void.v2",
         "tallybook.usage.adjust.v2",
     )
+
+
+def test_the_source_of_expiries_is_the_ledger_s_own() -> None:
+    """Else a producer could take the key under which a hold's expiry will record its usage."""
+    problem = read_event(wire("h-1", source="tallybook:expiry"))
+    assert isinstance(problem, Problem)
+    assert (problem.code, problem.pointer) == ("reserved_source", "/source")

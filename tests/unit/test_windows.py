@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from fakes.building import us
 
 from ledger.domain.errors import InvalidInput
 from ledger.domain.windows import buckets, check_window, window_at, window_text
-from tests.fakes.building import us
 
 HOUR = 3_600_000_000
 
