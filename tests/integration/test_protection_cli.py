@@ -514,7 +514,8 @@ def test_a_simulation_shows_every_budget_and_the_price_and_keeps_nothing(
     )
     shown = words(run("simulate", "-t", "acme", *TOKENS, "--user", "u1"))
     assert "deny (denied_exceeds_budget)" in shown
-    assert f"applies wide charge USD 100 0 1 1 99 month {datetime.now(UTC):%Y-%m}" in shown
+    month = f"month {datetime.now(UTC):%Y-%m}"
+    assert f"applies wide; USD; {month} 100 0 1 1 99" in shown
     assert "tokens.input 1,000 0.001 1 default/openai@" in shown
     assert wired.reads.tenant("acme").version == version
 
