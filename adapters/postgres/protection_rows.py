@@ -156,7 +156,7 @@ def write_protection(connection: Connection[Row], sql: Any, writes: Sequence[Led
                 "fired": arrays.int8s([one.fired for one in values]),
                 "ladders": arrays.int4s([one.ladder for one in values]),
                 "ceilings": arrays.texts([str(one.ceiling) for one in values]),
-                "untils": arrays.int8s([one.until for one in values]),
+                "until_us": arrays.int8s([one.until for one in values]),
             },
         )
     _write_holds(connection, sql, guarded)

@@ -217,7 +217,7 @@ SELECT
     tenant_id, budget, start, spent::numeric, held::numeric, fired, ladder, ceiling::numeric, until
 FROM unnest(
     %(tenants)s, %(budgets)s, %(starts)s, %(spent)s, %(held)s, %(fired)s, %(ladders)s,
-    %(ceilings)s, %(untils)s
+    %(ceilings)s, %(until_us)s
 ) AS new (tenant_id, budget, start, spent, held, fired, ladder, ceiling, until)
 ON CONFLICT (tenant_id, budget, start) DO UPDATE
 SET spent = excluded.spent,
