@@ -54,9 +54,9 @@ def forecast(
 
 def steps_reached(guard: Protection, now: int) -> list[BudgetStepReached]:
     """Return the steps that fire because of what changed since this was last asked."""
-    dirty = guard.take_dirty()
     reached: list[BudgetStepReached] = []
-    for number, start in dirty:
+    rolled: set[int] = set()
+    for number, start in guard.take_dirty():
         budget = guard.budgets[number]
         if not budget.thresholds or budget.terms.state == "ended":
             continue
@@ -64,6 +64,10 @@ def steps_reached(guard: Protection, now: int) -> list[BudgetStepReached]:
         if budget.rolls is None:
             used = counter.spent + counter.held
         else:
+            # However many of its buckets changed, it fires once, in the current one.
+            if number in rolled:
+                continue
+            rolled.add(number)
             start = budget.window(guard.timezone, now)  # noqa: PLW2901 - where it fires
             counter = guard.counters.get((number, start), _EMPTY)
             used = sum(guard.used(budget, now))

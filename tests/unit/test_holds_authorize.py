@@ -462,3 +462,13 @@ def test_a_hold_over_two_windows_counts_in_its_authorization_s_until_captured() 
     house.capture()
     assert house.counter(0, first) == (0, 0)
     assert house.counter(0, second) == (1, 0)
+
+
+def test_a_rolling_budget_s_step_fires_once_however_many_buckets_change() -> None:
+    """One capture moves a hold out of an old bucket and its usage into the current one."""
+    house = Guarded()
+    house.budget(cap="2", window="rolling:3h", steps=[{"kind": "inform"}, {"kind": "stop"}])
+    house.ask("old", amount="0.5", ttl=10_000)
+    house.wait(3600)
+    house.capture("old", 150, provider="openai", model="gpt")
+    assert house.kinds().count("BudgetStepReached") == 1
