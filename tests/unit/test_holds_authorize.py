@@ -467,7 +467,7 @@ def test_a_hold_over_two_windows_counts_in_its_authorization_s_until_captured() 
 def test_a_rolling_budget_s_step_fires_once_however_many_buckets_change() -> None:
     """One capture moves a hold out of an old bucket and its usage into the current one."""
     house = Guarded()
-    house.budget(cap="2", window="rolling:3h", steps=[{"kind": "inform"}, {"kind": "stop"}])
+    house.budget(limit="2", window="rolling:3h", steps=[{"kind": "inform"}, {"kind": "stop"}])
     house.ask("old", amount="0.5", ttl=10_000)
     house.wait(3600)
     house.capture("old", 150, provider="openai", model="gpt")
