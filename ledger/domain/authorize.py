@@ -25,6 +25,7 @@ from ledger.domain.holds import (
     HoldAnswer,
     HoldState,
 )
+from ledger.domain.kept_asks import asked_before, differing_field, residue
 from ledger.domain.ladder import kept_back
 from ledger.domain.ledger import LedgerState
 from ledger.domain.money import scaled_text
@@ -138,7 +139,7 @@ def authorize(
             asked.numbers,
             asked.amount,
             verdict.reasons,
-            _residue(ask, refused=True),
+            residue(ask, refused=True),
             extra,
         )
         steps: list[Entry] = []
@@ -165,7 +166,7 @@ def authorize(
         verdict.allocations,
         model,
         verdict.reasons,
-        _residue(ask),
+        residue(ask),
         extra,
     )
     detail = _answer(state, command.hold, verdict, asked, expires_at)
@@ -472,7 +473,7 @@ def _too_late(
             asked.numbers,
             asked.amount,
             (),
-            _residue(ask, refused=True),
+            residue(ask, refused=True),
             asked.extra,
         )
     else:
@@ -492,7 +493,7 @@ def _too_late(
             (),
             "",
             (),
-            _residue(ask),
+            residue(ask),
             asked.extra,
         )
     return Decision((*defined, entry), Outcome(code, detail=detail), at=len(defined))
@@ -528,76 +529,6 @@ def _again(state: LedgerState, hold: HoldState, command: AuthorizeHold, known: K
     )
     status = "exists" if hold.code == "created" else hold.code
     return Decision((), Outcome(status, *ref, detail=detail))
-
-
-def _residue(ask: Ask, *, refused: bool = False) -> bytes:
-    """Return what of an ask neither the entry nor its shape says; b"" for nothing."""
-    rest = Ask(
-        amount=AVAILABLE if ask.amount == AVAILABLE else None,
-        currency=ask.currency,
-        min_amount=ask.min_amount,
-        tools=ask.tools,
-    )
-    if refused:
-        rest = msgspec.structs.replace(
-            rest, kind=ask.kind, on_expiry=ask.on_expiry, ttl_us=ask.ttl_us
-        )
-    return b"" if rest == _NOTHING else msgspec.json.encode(rest)
-
-
-_NOTHING = Ask()
-
-
-def asked_before(state: LedgerState, entry: HoldAuthorized | HoldRefused) -> Ask:
-    """Return the ask that an entry answered."""
-    rest = msgspec.json.decode(entry.ask, type=Ask) if entry.ask else Ask()
-    shape = state.shapes[entry.shape].shape
-    extra = entry.extra
-    amount = rest.amount if shape.meters or rest.amount is not None else entry.asked
-    asked = msgspec.structs.replace(
-        rest,
-        amount=amount,
-        batch=shape.batch,
-        billable=shape.billable,
-        byok=shape.byok,
-        model=shape.model,
-        provider=shape.provider,
-        provider_account=shape.provider_account,
-        quantities={
-            meter: scaled_text(number, shape.decimals)
-            for meter, number in zip(shape.meters, entry.quantities, strict=True)
-        },
-        region=shape.region,
-        tier=shape.tier,
-    )
-    if extra is not None:
-        asked = msgspec.structs.replace(
-            asked,
-            api_key=extra.api_key,
-            conversation=extra.conversation,
-            labels=extra.labels,
-            plugin=extra.plugin,
-            project=extra.project,
-            session=extra.session,
-            user=extra.user,
-        )
-    if isinstance(entry, HoldAuthorized):
-        asked = msgspec.structs.replace(
-            asked,
-            kind=entry.kind,
-            model=entry.model or shape.model,
-            on_expiry=entry.on_expiry,
-            ttl_us=entry.expires_at - entry.at,
-        )
-    return asked
-
-
-def differing_field(first: Ask, second: Ask) -> str:
-    """Return the first member, in alphabetical order, in which two asks differ."""
-    for name in Ask.__struct_fields__:
-        if getattr(first, name) != getattr(second, name):
-            return "ttl" if name == "ttl_us" else name
-    return "payload"
 
 
 def _simulated(
