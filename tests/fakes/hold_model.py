@@ -159,6 +159,7 @@ class Hold:
     amount: Decimal = ZERO
     estimate: Quantities = field(default_factory=dict)
     bindings: dict[int, Decimal] = field(default_factory=dict)
+    there: tuple[int, ...] = ()
     step: tuple[int, object] = (0, None)
     checkpoint: tuple[int, Quantities] = (0, {})
     final: bool = False
@@ -183,6 +184,10 @@ def charge_of(model: str, quantities: Quantities) -> Decimal | None:
 def merged(one: Quantities, other: Quantities) -> Quantities:
     """Return the larger quantity of each meter."""
     return {meter: max(one.get(meter, ZERO), other.get(meter, ZERO)) for meter in {**one, **other}}
+
+
+def _nonzero(quantities: Quantities) -> Quantities:
+    return {meter: quantity for meter, quantity in quantities.items() if quantity}
 
 
 def window_of(window: str, at: int) -> object:
@@ -359,7 +364,7 @@ class Model:
         if not self.capped and not dry:
             self.default_cap()
         answer, bindings = self._decide(hold, ask)
-        if dry or answer.code in ("confirmation_required", "invalid_amount"):
+        if dry or answer.code in ("confirmation_required", "invalid_amount", "unclear"):
             return answer
         made = hold or Hold(id)
         self.holds[id] = replace(
@@ -376,6 +381,7 @@ class Model:
             made.status = "open"
             made.expires_at = self.now + ask.ttl * SECOND
             made.bindings = bindings
+            made.there = tuple(one.number for one in self.budgets)
             made.estimate = dict(ask.quantities)
         elif answer.code == "created_resolved":
             made.status = "captured"
@@ -459,6 +465,12 @@ class Model:
         reserve = needs(asked)
         for budget in caps:
             stop = budget.terms.lowest("stop")
+            unknown = budget.number not in reserve or self._unknown(budget, ask, model)
+            if unknown and stop is not None and self.used(budget) > stop:
+                # A cap lets pass what has no price; whether also once it is passed is left open.
+                return Refused("unclear")
+        for budget in caps:
+            stop = budget.terms.lowest("stop")
             need = reserve.get(budget.number)
             if stop is not None and need is not None and self.used(budget) + need > stop:
                 return Refused("denied_exceeds_budget")
@@ -512,14 +524,19 @@ class Model:
             return Answer("stale_step")
         if hold.status != "open":
             return Answer("hold_expired" if hold.status == "expired" else "hold_resolved")
-        bound = [one for one in self.budgets if one.number in hold.bindings]
+        assert hold.ask is not None
         after = dict(hold.bindings)
-        for budget in bound:
+        for budget in self.budgets:
+            # Open holds are not taken into a new budget; more meters may bring more old ones.
+            number, terms = budget.number, budget.terms
             if isinstance(target, dict):
-                need = measured(budget.terms, hold.model, target)
+                applies = self.applies(terms, hold.model, hold.ask.who, target)
+                need = measured(terms, hold.model, target)
             else:
-                need = target
-            more = need - hold.bindings[budget.number]
+                applies, need = number in hold.bindings, target
+            if number not in hold.there or not applies:
+                continue
+            more = need - hold.bindings.get(number, ZERO)
             if more > 0:
                 if self._refuses(budget, hold, more):
                     return Answer("denied_exceeds_budget")
@@ -568,27 +585,34 @@ class Model:
         final: bool,
         model: str = "",
         source: str = SOURCE,
+        at: int | None = None,
     ) -> Answer:
         """Record what a call took; recording never refuses."""
         key = (source, capture)
-        payload = (id, sorted(quantities.items()), final, model)
+        payload = (id, sorted(quantities.items()), final, model, at)
         hold = self.holds.get(id)
         if key in self.captures:
             same = self.captures[key][0] == payload
             return Answer("exists" if same else "capture_conflict")
         if hold is not None and hold.final and final and hold.usage is not None:
-            same = hold.usage.quantities == quantities
-            return Answer("exists" if same else "capture_conflict")
+            # Whether a meter at 0 makes it another capture is left open; the price is the same.
+            if hold.usage.quantities == quantities:
+                return Answer("exists")
+            same = _nonzero(hold.usage.quantities) == _nonzero(quantities)
+            return Answer("exists|capture_conflict" if same else "capture_conflict")
         if hold is None:
             hold = self.holds[id] = Hold(id)
         known = hold.ask is not None or hold.status == "voided"
         after = quantities if final else merged(self._captured(hold), quantities)
-        if not final and (hold.final or (hold.usage and after == hold.usage.quantities)):
+        same = hold.usage is not None and _nonzero(after) == _nonzero(hold.usage.quantities)
+        if not final and (hold.final or same):
             # Of a hold that is not known yet the table names the other code first.
             return Answer("stale_capture" if known else "stale_capture|captured_unmatched")
         self.captures[key] = (payload, id)
         before = hold.amount
-        usage = self._restate(hold, after, self.now, key, model=model)
+        usage = self._restate(hold, after, at or self.now, key, model=model)
+        if final and at is not None:
+            usage.at = at
         charge = charge_of(usage.model, usage.quantities) or ZERO
         hold.final = final
         if not known:

@@ -1,0 +1,362 @@
+"""Prepaid credit against a plain model: what is reserved, burned, owed, given back and gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from fakes.building import usage, void
+from fakes.hold_world import START, World, assert_rows_are_the_fold
+from hypothesis import assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from ledger.application.asks import (
+    authorize_hold,
+    capture_hold,
+    grant_credit,
+    void_hold,
+    withdraw_credit,
+)
+from ledger.domain.commands import Command, Outcome
+from ledger.domain.holds import ExpireHolds, SetCreditPolicy, WaiveCap
+from ledger.domain.periods import from_us
+
+MONEY = 10**18
+SECOND = 1_000_000
+PRICE = Decimal(2)
+"""Of one input token of the model ``big``."""
+HELD_FOR = 600
+ZERO = Decimal(0)
+amounts = st.integers(1, 12).map(Decimal)
+tokens = st.integers(0, 6)
+
+
+@dataclass
+class Grant:
+    """A grant; what holds have reserved of it stands with the holds."""
+
+    id: str
+    paid: bool
+    amount: Decimal
+    priority: int
+    expires_at: int
+    gone: Decimal = ZERO
+    """Withdrawn or lapsed."""
+    burned: Decimal = ZERO
+    expired: bool = False
+
+
+@dataclass
+class Credit:
+    """All grants, the open holds' shares of them, and what is owed."""
+
+    now: int = START
+    required: bool = False
+    owed: Decimal = ZERO
+    grants: list[Grant] = field(default_factory=list)
+    holds: dict[str, tuple[int, dict[str, Decimal]]] = field(default_factory=dict)
+    """Open holds: when they expire, and what they reserve by grant."""
+    paid: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
+    """Usage: what grants paid and what was owed of it."""
+
+    def held(self, grant: Grant) -> Decimal:
+        """Return what open holds reserve of a grant."""
+        return sum((parts.get(grant.id, ZERO) for _, parts in self.holds.values()), ZERO)
+
+    def free(self, grant: Grant) -> Decimal:
+        """Return what is neither used nor reserved."""
+        if grant.expired:
+            return ZERO
+        return grant.amount - grant.gone - grant.burned - self.held(grant)
+
+    def in_order(self) -> list[Grant]:
+        """Return the grants in the order in which they burn."""
+        never = 2**62
+        numbered = enumerate(self.grants)
+        ordered = sorted(
+            numbered, key=lambda one: (one[1].priority, one[1].expires_at or never, one[0])
+        )
+        return [grant for _, grant in ordered]
+
+    def all_free(self) -> Decimal:
+        """Return all free credit."""
+        return sum((self.free(grant) for grant in self.grants), ZERO) - self.owed
+
+    def take(self, amount: Decimal, own: dict[str, Decimal]) -> dict[str, Decimal]:
+        """Return what grants give of an amount, out of what is free and what a hold reserved."""
+        parts: dict[str, Decimal] = {}
+        for grant in self.in_order():
+            part = min(amount, self.free(grant) + own.get(grant.id, ZERO))
+            if part > 0:
+                parts[grant.id] = part
+                amount -= part
+        return parts
+
+    def settle(self) -> None:
+        """Pay what is owed from free credit."""
+        for grant in self.in_order():
+            part = min(self.free(grant), self.owed)
+            grant.burned += part
+            self.owed -= part
+
+    def lapse(self) -> None:
+        """Let what is neither burned nor reserved of expired grants go."""
+        for grant in self.grants:
+            if grant.expired:
+                grant.gone = grant.amount - grant.burned - self.held(grant)
+
+    def expire(self) -> None:
+        """Expire holds and grants that are due."""
+        moments = sorted(
+            {at for at, _ in self.holds.values()} | {one.expires_at for one in self.grants}
+        )
+        for at in moments:
+            if 0 < at <= self.now:
+                for id in [id for id, (end, _) in self.holds.items() if end == at]:
+                    self.release(id)
+                for grant in self.grants:
+                    grant.expired = grant.expired or grant.expires_at == at
+                self.lapse()
+
+    def release(self, id: str) -> None:
+        """Release a hold."""
+        del self.holds[id]
+        self.lapse()
+        self.settle()
+
+    def authorize(self, id: str, amount: Decimal, least: Decimal | None) -> tuple[str, Decimal]:
+        """Return decision and amount."""
+        reserve = amount
+        decision = "allow"
+        if self.required and amount > self.all_free():
+            if least is None or self.all_free() < least:
+                return "deny", ZERO
+            reserve, decision = self.all_free(), "allow_partial"
+        self.holds[id] = (self.now + HELD_FOR * SECOND, self.take(reserve, {}))
+        return decision, reserve
+
+    def burn(self, key: str, amount: Decimal, hold: str = "") -> None:
+        """Let usage burn, from its own hold and from what no other has reserved."""
+        own = self.holds[hold][1] if hold in self.holds else {}
+        parts = self.take(amount, own)
+        self.holds.pop(hold, None)
+        for grant in self.grants:
+            grant.burned += parts.get(grant.id, ZERO)
+        rest = amount - sum(parts.values(), ZERO)
+        if self.required:
+            self.owed += rest
+        self.paid[key] = (amount - rest, rest if self.required else ZERO)
+        self.lapse()
+        self.settle()
+
+
+class CreditMachine(RuleBasedStateMachine):
+    """Drives the ledger and the model with the same commands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.credit = Credit()
+        self.ids = 0
+        self.corrected = False
+
+    def teardown(self) -> None:
+        """Close the world, after its rows were found to be what the log implies."""
+        try:
+            assert_rows_are_the_fold(self.world)
+        finally:
+            self.world.close()
+
+    def run(self, command: Command) -> Outcome:
+        """Run a command; the model expires first what is due, as every command does."""
+        self.credit.now = self.world.now
+        self.credit.expire()
+        return self.world.run(command)
+
+    def fresh(self, prefix: str) -> str:
+        """Return an id that was not used."""
+        self.ids += 1
+        return f"{prefix}{self.ids}"
+
+    def pick(self, data: st.DataObject) -> str:
+        """Draw an open hold; where there is none, ask for one first."""
+        self.credit.now = self.world.now
+        self.credit.expire()
+        if not self.credit.holds:
+            self.authorize(data.draw(amounts), None)
+        assume(self.credit.holds)
+        return data.draw(st.sampled_from(sorted(self.credit.holds)))
+
+    @initialize(required=st.booleans(), first=amounts)
+    def begin(self, required: bool, first: Decimal) -> None:
+        """Start without a cap, with one grant."""
+        self.run(WaiveCap("acme", "test"))
+        self.grant(first, 100, 0, True)
+        self.set_policy(required)
+
+    @rule(required=st.booleans())
+    def set_policy(self, required: bool) -> None:
+        """Say whether holds need credit."""
+        self.run(SetCreditPolicy("acme", required, "test"))
+        self.credit.required = required
+
+    @rule(
+        amount=amounts,
+        priority=st.sampled_from([1, 100, 100, 200]),
+        lasts=st.sampled_from([0, 0, 60, 300]),
+        paid=st.booleans(),
+    )
+    def grant(self, amount: Decimal, priority: int, lasts: int, paid: bool) -> None:
+        """Give credit; what is owed is paid from it first."""
+        assume(not (self.corrected and lasts))
+        id = self.fresh("g")
+        expires_at = self.world.now + lasts * SECOND if lasts else 0
+        document: dict[str, Any] = {"id": id, "amount": amount, "priority": priority}
+        document["kind"] = "paid" if paid else "promotional"
+        if expires_at:
+            document["expires_at"] = from_us(expires_at).isoformat()
+        outcome = self.run(grant_credit(document, tenant="acme"))
+        assert outcome.status == "accepted", outcome
+        self.credit.grants.append(Grant(id, paid, amount, priority, expires_at))
+        self.credit.settle()
+
+    @rule(amount=amounts, least=st.none() | st.integers(1, 4).map(Decimal))
+    def authorize(self, amount: Decimal, least: Decimal | None) -> None:
+        """Reserve credit for a call."""
+        assume(least is None or least <= amount)
+        id = self.fresh("h")
+        document: dict[str, Any] = {"hold": id, "provider": "openai", "model": "big"}
+        document |= {"amount": amount, "ttl": HELD_FOR, "on_expiry": "void"}
+        if least is not None:
+            document["min_amount"] = least
+        outcome = self.run(authorize_hold(document, tenant="acme"))
+        decision, reserved = self.credit.authorize(id, amount, least)
+        assert outcome.status == ("denied_exceeds_budget" if decision == "deny" else "created")
+        assert outcome.detail is not None
+        assert outcome.detail.decision == decision
+        assert outcome.detail.amount == reserved * MONEY
+
+    @rule(data=st.data(), count=tokens)
+    def capture(self, data: st.DataObject, count: int) -> None:
+        """Capture a hold: less than it reserved, all of it, or more."""
+        id = self.pick(data)
+        document = {"capture": f"c-{id}", "quantities": {"tokens.input": count}}
+        outcome = self.run(capture_hold(document, tenant="acme", hold=id))
+        assert outcome.status in ("captured", "captured_over_hold"), outcome
+        self.credit.burn(f"tallybook:hold c-{id}", PRICE * count, id)
+
+    @rule(data=st.data())
+    def void_hold(self, data: st.DataObject) -> None:
+        """Release a hold."""
+        id = self.pick(data)
+        outcome = self.run(void_hold({"void": f"v-{id}"}, tenant="acme", hold=id))
+        assert outcome.status == "voided", outcome
+        self.credit.release(id)
+
+    @rule(count=tokens)
+    def record(self, count: int) -> None:
+        """Record usage without a hold."""
+        id = self.fresh("e")
+        event = usage(id, time=None, model="big", quantities={"tokens.input": count})
+        assert self.run(event).status == "accepted"
+        self.credit.burn(f"gateway {id}", PRICE * count)
+
+    @rule(data=st.data())
+    def take_back(self, data: st.DataObject) -> None:
+        """Void usage: what is owed is paid first; of the rest only the sum is compared."""
+        assume(self.credit.paid and not any(one.expires_at for one in self.credit.grants))
+        key = data.draw(st.sampled_from(sorted(self.credit.paid)))
+        source, id = key.split(" ")
+        outcome = self.run(void(id, id=f"void {id}", target_source=source))
+        assert outcome.status == "accepted", outcome
+        self.corrected = True
+        back = sum(self.credit.paid.pop(key), ZERO)
+        part = min(back, self.credit.owed)
+        self.credit.owed -= part
+        for grant in reversed(self.credit.in_order()):
+            given = min(grant.burned, back - part)
+            grant.burned -= given
+            part += given
+        self.credit.settle()
+
+    @rule(data=st.data(), amount=amounts | st.just("available"))
+    def refund(self, data: st.DataObject, amount: Decimal | str) -> None:
+        """Refund free credit of a paid grant."""
+        self.credit.now = self.world.now
+        self.credit.expire()
+        # Which grants a correction refilled is not compared, so neither is what each has free.
+        assume(not self.corrected)
+        grant = data.draw(st.sampled_from(self.credit.grants))
+        document = {"id": self.fresh("w"), "grant": grant.id, "amount": amount}
+        outcome = self.run(withdraw_credit(document, tenant="acme"))
+        free = self.credit.free(grant)
+        wanted = free if isinstance(amount, str) else amount
+        fits = grant.paid and ZERO < wanted <= free
+        assert outcome.status == ("accepted" if fits else "rejected"), (outcome, wanted, free)
+        if fits:
+            grant.gone += wanted
+
+    @rule(seconds=st.sampled_from([1, 60, 60, 299, 300, 600]))
+    def wait(self, seconds: int) -> None:
+        """Let time pass, over expiries of holds and grants."""
+        self.world.now += seconds * SECOND
+        self.run(ExpireHolds("acme"))
+
+    @invariant()
+    def credit_agrees(self) -> None:
+        """Every grant, and what is owed, are what the model says; corrected, their sums are."""
+        book = self.world.guard.credit
+        assert book.owed == self.credit.owed * MONEY
+        found = [(one.held, one.burned, one.free) for one in book.grants.values()]
+        expected = [
+            tuple(
+                int(number * MONEY)
+                for number in (self.credit.held(one), one.burned, self.credit.free(one))
+            )
+            for one in self.credit.grants
+        ]
+        if self.corrected:
+            assert [sum(part) for part in zip(*found, strict=True)] == [
+                sum(part) for part in zip(*expected, strict=True)
+            ]
+        else:
+            assert found == expected
+
+    @invariant()
+    def nothing_is_reserved_twice(self) -> None:
+        """No grant is below nothing, and what is held is what open holds reserve."""
+        guard = self.world.guard
+        for number, grant in guard.credit.grants.items():
+            counted = (grant.free, grant.held, grant.burned, grant.withdrawn, grant.lapsed)
+            assert min(counted) >= 0, (number, counted)
+            holds = guard.holds.values()
+            assert grant.held == sum(dict(one.allocations).get(number, 0) for one in holds)
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_hold_burns_what_it_reserved_of_a_grant_that_expired_meanwhile(required: bool) -> None:
+    """What was reserved is there for its call; debt comes of overruns alone."""
+    world = World()
+    try:
+        world.run(WaiveCap("acme", "test"))
+        world.run(SetCreditPolicy("acme", required, "test"))
+        expires_at = from_us(START + 60 * SECOND).isoformat()
+        world.run(grant_credit({"id": "g", "amount": 10, "expires_at": expires_at}, tenant="acme"))
+        ask = {"hold": "h", "provider": "openai", "model": "big", "amount": 6, "ttl": 600}
+        world.run(authorize_hold(ask, tenant="acme"))
+        world.now += 120 * SECOND
+        world.run(ExpireHolds("acme"))
+        capture = {"capture": "c", "quantities": {"tokens.input": 2}}
+        world.run(capture_hold(capture, tenant="acme", hold="h"))
+        [grant] = world.guard.credit.grants.values()
+        burned, lapsed = (one / MONEY for one in (grant.burned, grant.lapsed))
+        assert (burned, lapsed, grant.held, world.guard.credit.owed) == (4, 6, 0, 0)
+    finally:
+        world.close()
+
+
+TestCredit = CreditMachine.TestCase
+TestCredit.settings = settings(max_examples=200, stateful_step_count=30, report_multiple_bugs=False)
