@@ -221,6 +221,7 @@ class _Draw:
         self.catalog = catalog
         self.now = now
         self.additive = hold is not None and hold.kind == "lease"
+        self.expiry = False
 
     def decide(
         self,
@@ -305,6 +306,17 @@ class _Draw:
         old_shape = state.shapes[standing.shape]
         was = _bare(standing)
         event = msgspec.structs.replace(event, source=usage[0])
+        if self.expiry:
+            # An expiry says nothing of the response; what a capture said of it stands.
+            of = old_shape.shape
+            event = msgspec.structs.replace(
+                event,
+                provider=of.provider,
+                model=of.model,
+                tier=of.tier,
+                region=of.region,
+                outcome=of.outcome,
+            )
         reversed_ = reversal_of(state, old_shape, was)
         numbers, decimals = scaled_quantities(event.quantities)
         extra = msgspec.structs.replace(
@@ -316,7 +328,7 @@ class _Draw:
             event,
             numbers,
             decimals,
-            at=event.occurred_at if final and event.occurred_at else was.occurred_at,
+            at=event.occurred_at if event.occurred_at and not defaulted else was.occurred_at,
             extra=extra,
             without=(old_shape, was),
         )
@@ -496,6 +508,7 @@ def expire(
         occurred_at=hold.expires_at,
     )
     draw = _Draw(state, state.protection(), hold, hold.id, known, catalog, now)
+    draw.expiry = True
     fingerprint = act_digest("expiry", hold.id)
     posted = draw.post(event, final=True, defaulted=True, fingerprint=fingerprint)
     _, overrun = draw._overrun(posted)

@@ -224,8 +224,9 @@ class CreditBook:
         for number, amount in extra.credit:
             grant = self.grants[number]
             grant.burned += sign * amount
-            if sign < 0 and grant.expired:
-                grant.lapsed += amount
+            if grant.expired:
+                # It burns what lapsed with the release just before, or lapses again.
+                grant.lapsed -= sign * amount
             self.touched.add(number)
         if extra.owed:
             self.owed += sign * extra.owed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger.domain.authorize import ALLOW, ceilings, invalid
+from ledger.domain.budgets import Budget, Counter
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Decision, Outcome
 from ledger.domain.estimates import Estimate, formula, of_numbers
@@ -69,6 +70,9 @@ def _answer(
     return Decision((), Outcome(status, detail=detail))
 
 
+_EMPTY = Counter()
+
+
 class _Extension:
     def __init__(
         self,
@@ -121,6 +125,19 @@ class _Extension:
             target = hold.amount + max(left, 0)
         bindings: list[Binding] = []
         reasons: list[Reason] = []
+        for budget in self._others():
+            more = asked.needs(budget) if asked is not None else self._charge_need(budget, target)
+            if more is None:
+                if budget.cap and budget.terms.on_unpriced == "deny":
+                    unknown = Reason("unpriced", budget.terms.name, detail="not known of this ask")
+                    return _answer(self.state, "denied_unpriced", hold.id, hold, (unknown,))
+                continue
+            start = budget.window(self.guard.timezone, self.now)
+            reason = self._refusal(budget.number, start, more)
+            if reason is not None:
+                reasons.append(reason)
+            if more:
+                bindings.append((budget.number, start, more))
         for number, start, bound in hold.bindings:
             need = max(bound, self._need(number, bound, target))
             bindings.append((number, start, need))
@@ -159,11 +176,33 @@ class _Extension:
         )
         return Decision((entry,), Outcome("extended", detail=detail))
 
+    def _others(self) -> list[Budget]:
+        """Return the budgets that apply and in which the hold has reserved nothing yet."""
+        bound = {number for number, _, _ in self.hold.bindings}
+        asked, extra = self.asked, self.hold.extra
+        return [
+            budget
+            for budget in self.guard.live
+            if budget.number not in bound
+            and (
+                asked.applies(budget)
+                if asked is not None
+                else budget.applies_to_amount(self.shape, extra)
+            )
+        ]
+
+    @staticmethod
+    def _charge_need(budget: Budget, target: int) -> int | None:
+        """Return what a target by amount is in a budget; None where that is unknown."""
+        terms = budget.terms
+        return target if terms.measure == "charge" and not terms.filter.meters else None
+
     def _capped(self) -> bool:
         guard = self.guard
+        bound = [guard.budgets[number] for number, _, _ in self.hold.bindings]
         return guard.credit.required or any(
-            guard.budgets[number].cap and guard.budgets[number].terms.on_unpriced == "deny"
-            for number, _, _ in self.hold.bindings
+            budget.cap and budget.terms.on_unpriced == "deny"
+            for budget in (*bound, *self._others())
         )
 
     def _need(self, number: int, bound: int, target: int) -> int:
@@ -179,7 +218,10 @@ class _Extension:
 
     def _left(self) -> int | None:
         rooms = []
-        for number, start, _ in self.hold.bindings:
+        now = self.now
+        places = [(number, start) for number, start, _ in self.hold.bindings]
+        places += [(one.number, one.window(self.guard.timezone, now)) for one in self._others()]
+        for number, start in places:
             budget = self.guard.budgets[number]
             if budget.terms.measure == "charge" and budget.cap and budget.terms.state == "open":
                 used = self._used(number, start)
@@ -193,7 +235,7 @@ class _Extension:
         budget = self.guard.budgets[number]
         if budget.rolls is not None:
             return sum(self.guard.used(budget, self.now))
-        counter = self.guard.counters[number, start]
+        counter = self.guard.counters.get((number, start), _EMPTY)
         return counter.spent + counter.held
 
     def _refusal(self, number: int, start: int, more: int) -> Reason | None:
@@ -203,7 +245,7 @@ class _Extension:
         if more <= 0 or terms.state == "ended":
             return None
         used = self._used(number, start)
-        counter = self.guard.counters[number, start]
+        counter = self.guard.counters.get((number, start), _EMPTY)
         code = "budget_closed" if terms.state == "closed" else ""
         limit = terms.limit
         stop, confirm = ceilings(self.guard, budget, self.now)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from ledger.domain.credits import CreditBook
 from ledger.domain.entry_parts import Extra
 from ledger.domain.holds import HOLD_SOURCE, CaptureHold, HoldState
 from ledger.domain.ledger import LedgerState
@@ -136,12 +137,39 @@ def pay(
     if guard is None or not guard.credit.active:
         return extra
     book = guard.credit
+    own: dict[int, int] = {}
     if back is not None or (hold is not None and hold.allocations):
+        own = _own(book, back, hold, dict(keeps))
         book = book.copy()
         if hold is not None:
             book.reserve(keeps)
             book.reserve(hold.allocations, -1)
         if back is not None:
             book.post(back, -1)
-    parts, rest = book.plan(shape, charge * shape.charge_factor)
-    return with_credit(extra, parts, rest if book.required else 0)
+    amount = charge * shape.charge_factor
+    parts: list[tuple[int, int]] = []
+    for number, part in sorted(own.items()):
+        take = min(part, amount)
+        if take > 0:
+            parts.append((number, take))
+            amount -= take
+    planned, rest = book.plan(shape, amount)
+    return with_credit(extra, (*parts, *planned), rest if book.required else 0)
+
+
+def _own(
+    book: CreditBook, back: Extra | None, hold: HoldState | None, keeps: dict[int, int]
+) -> dict[int, int]:
+    """Return what a hold releases, or gets back, of grants that expired meanwhile.
+
+    It was reserved in time, so the hold's own usage may burn it; for anybody else it is gone.
+    """
+    own: dict[int, int] = {}
+    released = [
+        (number, part - keeps.get(number, 0))
+        for number, part in (hold.allocations if hold is not None else ())
+    ]
+    for number, part in (*released, *(back.credit if back is not None else ())):
+        if book.grants[number].expired:
+            own[number] = own.get(number, 0) + part
+    return own
