@@ -20,6 +20,7 @@ from ledger.domain.holds import (
     SetEntitlements,
     WaiveCap,
 )
+from ledger.domain.protection_entries import BudgetStepReached
 
 ONE = 10**18
 
@@ -472,3 +473,19 @@ def test_a_rolling_budget_s_step_fires_once_however_many_buckets_change() -> Non
     house.wait(3600)
     house.capture("old", 150, provider="openai", model="gpt")
     assert house.kinds().count("BudgetStepReached") == 1
+
+
+def test_a_forecast_tells_what_the_window_comes_to_and_when_the_limit_is_passed() -> None:
+    """A quarter of a 24-hour day, 3 of 10 used: 12 by midnight, the limit after 20 hours."""
+    house = Guarded()
+    house.budget(limit="10", window="day", steps=[{"kind": "projected"}, {"kind": "stop"}])
+    house.now = us("2026-11-03T02:00:00Z")
+    house.ask("early", amount="2")
+    house.void("early")
+    house.now = us("2026-11-03T06:00:00Z")
+    house.ask("b", amount="2.4")
+    assert "BudgetStepReached" not in house.kinds()
+    house.ask("c", amount="0.6")
+    [step] = [one for one in house.store.entries("acme") if isinstance(one, BudgetStepReached)]
+    assert (step.kind, step.used, step.forecast) == ("projected", 3 * ONE, 12 * ONE)
+    assert step.limit_at == us("2026-11-03T20:00:00Z")
