@@ -1,4 +1,4 @@
-"""Authorize: may this tenant make this call? And extend. Pure.
+"""Authorize: may this tenant make this call? Pure.
 
 The order of outcomes is `ledger.domain.holds.CODES`; what they mean is docs/spec/holds.md. A hold
 is bound to every budget that applies and to credit, or to nothing.
@@ -113,9 +113,10 @@ def authorize(
     """Return what an authorization does; the default cap is in force already."""
     ask = command.ask
     guard = state.protection()
-    unreadable = _invalid(state, guard, ask)
-    if unreadable is not None:
-        return unreadable
+    if ask.currency and ask.currency != state.currency:
+        return invalid(
+            "currency", f"amounts are in {ask.currency}, the ledger's in {state.currency}"
+        )
     hold = guard.holds.get(command.key)
     if hold is not None and hold.version:
         return _again(state, hold, command, known)
@@ -123,6 +124,13 @@ def authorize(
     asked = estimate(state, catalog, ask, now=now, rated=rated, extra=extra)
     if hold is not None:
         return _too_late(state, hold, command, asked, now)
+    most = _most_lease(guard, asked) if ask.kind == "lease" else 0
+    if ask.kind == "lease" and (ask.amount == AVAILABLE or asked.amount > most):
+        return invalid(
+            "amount",
+            f"the budgets allow a lease of at most {scaled_text(most, 18)} {state.currency};"
+            " set on_outage to lease:AMOUNT to allow more",
+        )
     verdict, asked, model = _judge(state, guard, command, asked, catalog, now)
     if verdict.code == "invalid_amount":
         return invalid("amount", "nothing bounds what is available; ask for a number")
@@ -173,22 +181,9 @@ def authorize(
     return Decision((*defined, authorized), Outcome("created", detail=detail), at=len(defined))
 
 
-def _invalid(state: LedgerState, guard: Protection, ask: Ask) -> Decision | None:
-    """Refuse what only the ledger can tell to be unreadable; nothing is kept of it."""
-    if ask.currency and ask.currency != state.currency:
-        return invalid(
-            "currency", f"amounts are in {ask.currency}, the ledger's in {state.currency}"
-        )
-    if ask.kind == "lease":
-        leases = [one.terms.lease for one in guard.live if one.cap and one.terms.state == "open"]
-        most = min(leases, default=0)
-        if ask.amount is None or ask.amount < 0 or ask.amount > most:
-            return invalid(
-                "amount",
-                f"the budgets allow a lease of at most {scaled_text(most, 18)} {state.currency};"
-                " set on_outage to lease:AMOUNT to allow more",
-            )
-    return None
+def _most_lease(guard: Protection, asked: Estimate) -> int:
+    """Return the smallest lease of the caps that apply; 0 where none does."""
+    return min((one.terms.lease for one in guard.live if one.cap and asked.applies(one)), default=0)
 
 
 def invalid(field: str, message: str) -> Decision:
@@ -242,7 +237,7 @@ def _judge(
         reasons = tuple(Reason("entitlement", name) for name in missing)
         return _Verdict("denied_no_entitlement", DENY, reasons=reasons), asked, ""
     claims = _claims(guard, asked, now)
-    cheaper = _downgrade(guard, claims, asked)
+    cheaper = _downgrade(claims, asked)
     if cheaper and ask.quantities:
         other = estimate(state, catalog, ask, now=now, model=cheaper, extra=ask_extra(ask))
         if not other.shape.unpriced and other.amount < asked.amount:
@@ -289,9 +284,8 @@ def ceilings(guard: Protection, budget: Budget, now: int) -> tuple[int | None, i
     return budget.stop_at, confirm
 
 
-def _downgrade(guard: Protection, claims: list[_Claim], asked: Estimate) -> str:
+def _downgrade(claims: list[_Claim], asked: Estimate) -> str:
     """Return the model that a reached ``downgrade`` step names; "" for none."""
-    del guard
     for claim in claims:
         budget = claim.budget
         for step, threshold in zip(budget.terms.steps, budget.thresholds, strict=True):

@@ -212,6 +212,8 @@ class _Draw:
         known: Known,
         catalog: Catalog,
         now: int,
+        *,
+        expiry: bool = False,
     ) -> None:
         self.state = state
         self.guard = guard
@@ -221,7 +223,7 @@ class _Draw:
         self.catalog = catalog
         self.now = now
         self.additive = hold is not None and hold.kind == "lease"
-        self.expiry = False
+        self.expiry = expiry
 
     def decide(
         self,
@@ -240,7 +242,7 @@ class _Draw:
         own = b"" if by_usage else fingerprint
         posted = self.post(event, final=final, defaulted=defaulted, fingerprint=own)
         remaining, bindings, allocations = self._remaining(posted, final=final)
-        charge, overrun = self._overrun(posted)
+        charge, overrun = self.overrun(posted)
         late = hold is not None and hold.status in (EXPIRED, VOIDED, REFUSED)
         unmatched = hold is None or hold.status == UNMATCHED
         meters, numbers = micro(event.quantities)
@@ -328,7 +330,9 @@ class _Draw:
             event,
             numbers,
             decimals,
-            at=event.occurred_at if event.occurred_at and not defaulted else was.occurred_at,
+            at=event.occurred_at
+            if final and event.occurred_at and not defaulted
+            else was.occurred_at,
             extra=extra,
             without=(old_shape, was),
         )
@@ -432,7 +436,7 @@ class _Draw:
         keeps = self._keeps(old, new, shape, final=final)
         return max(0, hold.amount - max(drawn, 0)), tuple(bindings), keeps
 
-    def _overrun(self, posted: _Posted) -> tuple[int, int]:
+    def overrun(self, posted: _Posted) -> tuple[int, int]:
         """Return the hold's charge and what of it is beyond what was reserved."""
         new, shape, hold = posted.new, posted.shape, self.hold
         if new is None or shape is None:
@@ -507,11 +511,10 @@ def expire(
         id=hold.id,
         occurred_at=hold.expires_at,
     )
-    draw = _Draw(state, state.protection(), hold, hold.id, known, catalog, now)
-    draw.expiry = True
+    draw = _Draw(state, state.protection(), hold, hold.id, known, catalog, now, expiry=True)
     fingerprint = act_digest("expiry", hold.id)
     posted = draw.post(event, final=True, defaulted=True, fingerprint=fingerprint)
-    _, overrun = draw._overrun(posted)
+    _, overrun = draw.overrun(posted)
     expired = HoldExpired(hold.id, now, meters, numbers, overrun, posted.usage, posted.first)
     entries: list[Entry] = [*posted.before, expired]
     if posted.money is not None:

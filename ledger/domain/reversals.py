@@ -7,8 +7,6 @@ much as fits is taken back again, so that nobody gets back more than they were c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from ledger.domain.commands import Decision, Known, Outcome
@@ -188,17 +186,3 @@ def around(
         return [undone], []
     again = _entry(posted, posted_shape, CorrectionState(), amount, now, "capture_lowered", target)
     return [undone], [again]
-
-
-def wrapped(
-    decision: Decision, before: Sequence[Entry], after: Sequence[Entry], *, from_: int
-) -> Decision:
-    """Return a decision with entries before its entry ``from_`` and after all of them."""
-    if not before and not after:
-        return decision
-    entries = decision.entries
-    return msgspec.structs.replace(
-        decision,
-        entries=(*entries[:from_], *before, *entries[from_:], *after),
-        at=decision.at + (len(before) if decision.at >= from_ else 0),
-    )

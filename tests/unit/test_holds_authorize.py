@@ -489,3 +489,13 @@ def test_a_forecast_tells_what_the_window_comes_to_and_when_the_limit_is_passed(
     [step] = [one for one in house.store.entries("acme") if isinstance(one, BudgetStepReached)]
     assert (step.kind, step.used, step.forecast) == ("projected", 3 * ONE, 12 * ONE)
     assert step.limit_at == us("2026-11-03T20:00:00Z")
+
+
+def test_a_lease_is_bounded_by_the_caps_that_apply_to_it() -> None:
+    """Another user's cap, which allows none, has no say; the gateway's own has."""
+    house = Guarded()
+    house.budget("all", cap="10", on_outage="lease:3")
+    house.budget("ann", cap="10", scope="user=ann")
+    assert house.ask("a", amount="3", kind="lease").status == "created"
+    assert house.ask("b", amount="3.5", kind="lease").status == "invalid_amount"
+    assert house.ask("c", amount="1", kind="lease", user="ann").status == "invalid_amount"
