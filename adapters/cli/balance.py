@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from adapters.cli.output import JsonOption, err, number, out, print_json, table
 from adapters.cli.services import OpenServices
+from ledger.application.documents.usage import balance_document, total_of
 from ledger.application.ports import TenantRow
 from ledger.application.reads import Reads
 from ledger.domain.ledger import Balance
@@ -42,7 +43,7 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
             tenants = reads.tenants() if tenant is None else [reads.tenant(tenant)]
             found = [(row, _balances(reads, row, period)) for row in tenants]
         if json:
-            shown = [document(row, balances) for row, balances in found]
+            shown = [balance_document(row, balances) for row, balances in found]
             print_json(shown[0] if tenant is not None else {"tenants": shown})
             return
         if not found:
@@ -61,45 +62,6 @@ def _balances(reads: Reads, tenant: TenantRow, period: str | None) -> list[Balan
         return list(balances)
     name = named_period(tenant.timezone, period).name
     return [balance for balance in balances if balance.period == name]
-
-
-def document(tenant: TenantRow, balances: Sequence[Balance]) -> dict[str, Any]:
-    """Return a tenant's balances as a document; ``charge`` is unrounded."""
-    return {
-        "tenant": tenant.tenant,
-        "currency": tenant.currency,
-        "timezone": tenant.timezone,
-        "periods": [{"period": one.period, **_sums(tenant.currency, one)} for one in balances],
-        "total": _sums(tenant.currency, total_of(balances)),
-    }
-
-
-def total_of(balances: Sequence[Balance]) -> Balance:
-    """Return the sum of balances; its charge is rounded once, not the sum of rounded ones."""
-    total = Balance("total")
-    for one in balances:
-        total.charge += one.charge
-        for currency, cost in one.costs.items():
-            total.costs[currency] = total.costs.get(currency, 0) + cost
-        for meter, quantity in one.quantities.items():
-            total.quantities[meter] = total.quantities.get(meter, 0) + quantity
-        total.events += one.events
-        total.voided += one.voided
-        total.unpriced += one.unpriced
-    return total
-
-
-def _sums(currency: str, balance: Balance) -> dict[str, Any]:
-    charge = balance.decimal_charge()
-    return {
-        "charge": charge,
-        "charge_rounded": format(round_money(charge, currency), "f"),
-        "costs": dict(sorted(balance.decimal_costs().items())),
-        "quantities": dict(sorted(balance.decimal_quantities().items())),
-        "events": balance.events,
-        "voided": balance.voided,
-        "unpriced": balance.unpriced,
-    }
 
 
 def _show(tenant: TenantRow, balances: Sequence[Balance], period: str | None) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
 import typer
 
 from adapters.cli.budget_output import (
-    budget_document,
     budgets_table,
-    kind_of,
     ladder_table,
-    step_document,
     steps_table,
 )
 from adapters.cli.output import JsonOption, TenantOption, err, out, print_json
@@ -23,7 +20,6 @@ from adapters.cli.protection_output import (
     LimitOption,
     ReasonOption,
     SinceOption,
-    amount_text,
     document,
     measured,
     moment,
@@ -33,6 +29,14 @@ from adapters.cli.protection_output import (
     user,
 )
 from adapters.cli.services import OpenServices
+from ledger.application.documents.amounts import amount_text
+from ledger.application.documents.budgets import (
+    budget_document,
+    default_cap_document,
+    kind_of,
+    step_document,
+    waiver_document,
+)
 from ledger.application.protection_reads import BudgetStanding
 from ledger.domain.budgets import STEP_KINDS
 from ledger.domain.default_cap import BUILT_IN, DefaultCap
@@ -244,11 +248,11 @@ def _register_states(budgets: typer.Typer, open_services: OpenServices) -> None:
         """Say that a tenant has no default cap; one that it got is ended."""
         with open_services() as services:
             outcome = services.budgets.waive(tenant=tenant, by=user(by))
-            left = [one for one in services.budgets.list(tenant=tenant) if one.terms.cap]
-        caps = [one.terms.name for one in left]
+            left = services.budgets.list(tenant=tenant)
         if json:
-            print_json({"tenant": tenant, "status": outcome.status, "caps": caps})
+            print_json(waiver_document(tenant, outcome, left))
             return
+        caps = [one.terms.name for one in left if one.terms.cap]
         again = " already" if outcome.status == "unchanged" else ""
         say(f"{tenant} has no default cap{again}")
         if caps:
@@ -358,23 +362,15 @@ def _register_default(budgets: typer.Typer, open_services: OpenServices) -> None
 
 
 def _show_default(said: DefaultCap, *, json: bool) -> None:
-    limits = {currency: amount_text(limit) for currency, limit in sorted(said.limits.items())}
     if json:
-        shown: dict[str, Any] = {
-            "waived": said.waived,
-            "limits": limits,
-            "otherwise": str(BUILT_IN),
-            "window": "month",
-            "by": said.by,
-        }
-        print_json(shown)
+        print_json(default_cap_document(said))
         return
     if said.waived:
         say(f"none: tenants get no default cap, said {said.by}")
         return
-    for currency, limit in limits.items():
-        say(f"{limit} {currency} a month, said {said.by}")
+    for currency, limit in sorted(said.limits.items()):
+        say(f"{amount_text(limit)} {currency} a month, said {said.by}")
     say(
-        f"{BUILT_IN} a month in {'other' if limits else 'all'} currencies"
+        f"{BUILT_IN} a month in {'other' if said.limits else 'all'} currencies"
         f" ({100 * BUILT_IN} where there are no cents)"
     )

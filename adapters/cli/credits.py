@@ -7,18 +7,24 @@ from uuid import uuid4
 
 import typer
 
-from adapters.cli.budget_output import credit_document, grants_table
+from adapters.cli.budget_output import grants_table
 from adapters.cli.output import JsonOption, TenantOption, err, out, print_json
 from adapters.cli.protection_output import (
     ByOption,
     ReasonOption,
-    amount_text,
     document,
     measured,
     say,
     user,
 )
 from adapters.cli.services import OpenServices
+from ledger.application.documents.credits import (
+    credit_document,
+    grant_document,
+    policy_document,
+    withdrawal_document,
+)
+from ledger.domain.commands import Outcome
 from ledger.domain.protection_entries import CreditWithdrawn
 
 IdOption = Annotated[str, typer.Option("--id", help="The same again is once; default: a new one.")]
@@ -71,9 +77,7 @@ def _register_grant(credits: typer.Typer, open_services: OpenServices) -> None:
             outcome = services.credits.grant(given, tenant=tenant)
             standing = services.credits.list(tenant=tenant)
         if json:
-            print_json(
-                {"status": outcome.status, "grant": given["id"], **credit_document(standing)}
-            )
+            print_json(grant_document(outcome, given["id"], standing))
             return
         again = " already" if outcome.status == "duplicate" else ""
         say(
@@ -134,15 +138,7 @@ def _register_withdrawals(credits: typer.Typer, open_services: OpenServices) -> 
 
 def _show_withdrawal(done: CreditWithdrawn, what: str, currency: str, *, json: bool) -> None:
     if json:
-        print_json(
-            {
-                "id": done.id,
-                "amount": amount_text(done.amount),
-                "currency": currency,
-                "why": done.why,
-                "to": done.to or None,
-            }
-        )
+        print_json(withdrawal_document(done, currency))
     else:
         say(f"{measured(done.amount, 'charge', currency)} {what}, as {done.id}")
 
@@ -152,22 +148,22 @@ def _register_policy(credits: typer.Typer, open_services: OpenServices) -> None:
     def require(tenant: TenantOption, *, by: ByOption = "", json: JsonOption = False) -> None:
         """Let holds need credit for their whole amount."""
         with open_services() as services:
-            status = services.credits.policy(tenant=tenant, required=True, by=user(by)).status
-        _show_policy(tenant, status, required=True, json=json)
+            outcome = services.credits.policy(tenant=tenant, required=True, by=user(by))
+        _show_policy(tenant, outcome, required=True, json=json)
 
     @credits.command()
     def optional(tenant: TenantOption, *, by: ByOption = "", json: JsonOption = False) -> None:
         """Let holds reserve what credit there is, and pass without."""
         with open_services() as services:
-            status = services.credits.policy(tenant=tenant, required=False, by=user(by)).status
-        _show_policy(tenant, status, required=False, json=json)
+            outcome = services.credits.policy(tenant=tenant, required=False, by=user(by))
+        _show_policy(tenant, outcome, required=False, json=json)
 
 
-def _show_policy(tenant: str, status: str, *, required: bool, json: bool) -> None:
+def _show_policy(tenant: str, outcome: Outcome, *, required: bool, json: bool) -> None:
     if json:
-        print_json({"tenant": tenant, "status": status, "required": required})
+        print_json(policy_document(tenant, outcome, required=required))
     else:
-        again = " already" if status == "unchanged" else ""
+        again = " already" if outcome.status == "unchanged" else ""
         say(f"credit of {tenant} is {'required' if required else 'optional'}{again}")
 
 

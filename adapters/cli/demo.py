@@ -27,10 +27,11 @@ from adapters.cli.db import DatabaseControl, StartedDatabase
 from adapters.cli.demo_statement import Statement, clip, render
 from adapters.cli.demo_traffic import Traffic, generate, month_before
 from adapters.cli.output import JsonOption, err, number, out, print_json
-from adapters.cli.services import OpenServices, Services
+from adapters.cli.services import OpenServices
 from adapters.cli.setup import MigrationStatus
 from ledger.application.importing.responses import Detect
 from ledger.application.importing.run import ImportReport
+from ledger.application.services import Services
 from ledger.domain.catalog import DEFAULT_BOOK
 from ledger.domain.money import round_money
 from ledger.domain.responses import Normalizer

@@ -13,6 +13,7 @@ from adapters.cli.protection_output import ByOption, document, say, user
 from adapters.cli.services import OpenServices
 from ledger.application import asks
 from ledger.application.budgets import accepted
+from ledger.application.documents.entitlements import entitlements_document
 from ledger.domain.entitlements import KINDS, Entitlements
 from ledger.domain.errors import InvalidInput
 from ledger.domain.holds import SetEntitlements
@@ -105,15 +106,14 @@ def _register_others(entitlements: typer.Typer, open_services: OpenServices) -> 
 
 
 def _show(tenant: str, found: Entitlements, *, json: bool) -> None:
-    lists: dict[str, tuple[str, ...] | None] = {kind: getattr(found, kind) for kind in KINDS}
     if json:
-        listed = {kind: list(names) for kind, names in lists.items() if names is not None}
-        print_json({"tenant": tenant, "default": found.default, **listed})
+        print_json(entitlements_document(tenant, found))
         return
     if found == Entitlements():
         say(f"{tenant} may use everything")
         return
     otherwise = "everything" if found.default == "allow" else _NOTHING
+    lists: dict[str, tuple[str, ...] | None] = {kind: getattr(found, kind) for kind in KINDS}
     rows = [
         (kind, otherwise if names is None else "\n".join(names) or _NOTHING)
         for kind, names in lists.items()

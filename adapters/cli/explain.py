@@ -7,12 +7,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.text import Text
 
-from adapters.cli.output import JsonOption, as_json, number, out, print_json, table
+from adapters.cli.output import JsonOption, number, out, print_json, table
 from adapters.cli.services import OpenServices
+from ledger.application.documents.encoding import as_json
+from ledger.application.documents.explain import explanation_document
 from ledger.application.explain import Change, Explanation, explain
 from ledger.application.explain_rating import LeafAmount, Origin, Rating
 
@@ -49,7 +50,7 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
                 prices=services.prices,
             )
         if json:
-            print_json(msgspec.to_builtins(found, builtin_types=(Decimal,)))
+            print_json(explanation_document(found))
         else:
             show(found)
 

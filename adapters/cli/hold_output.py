@@ -2,61 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from adapters.cli.output import number, out, table
-from adapters.cli.protection_output import (
-    amount_text,
-    measured,
-    moment,
-    reason_document,
-    utc_text,
-)
+from adapters.cli.protection_output import measured, moment
+from ledger.application.documents.protection import hold_document
 from ledger.application.protection_reads import DecisionRow, HoldRow
-from ledger.domain.meters import QUANTITY_DECIMALS
-from ledger.domain.money import from_scaled
 from ledger.domain.protection_entries import Reason
-
-
-def hold_document(row: HoldRow) -> dict[str, Any]:
-    """Return a hold for programs; amounts are charge in the ledger's currency."""
-    hold, extra, shape = row.hold, row.hold.extra, row.shape
-    return {
-        "tenant": row.tenant.tenant,
-        "hold": hold.id,
-        "status": row.status,
-        "due": row.due,
-        "kind": hold.kind,
-        "code": hold.code,
-        "provider": shape.shape.provider if shape is not None else "",
-        "model": shape.shape.model if shape is not None else "",
-        "user": extra.user if extra is not None else "",
-        "currency": row.tenant.currency,
-        "reserved": amount_text(hold.amount),
-        "reserved_at_most": amount_text(hold.reserved),
-        "overrun": amount_text(hold.overrun),
-        "authorized_at": utc_text(hold.at),
-        "expires_at": utc_text(hold.expires_at),
-        "on_expiry": hold.on_expiry,
-        "step": hold.step,
-        "progress": _quantities(hold.meters, hold.numbers),
-        "captured": _quantities(hold.captured_meters, hold.captured),
-        "final": hold.final,
-        "late": hold.late,
-        "usage": {"source": hold.usage[0], "id": hold.usage[1]} if hold.usage[1] else None,
-        "budgets": [
-            {"number": budget, "window": utc_text(start)} for budget, start, _ in hold.bindings
-        ],
-    }
-
-
-def _quantities(meters: Sequence[str], numbers: Sequence[int]) -> dict[str, Decimal]:
-    return {
-        meter: from_scaled(one, QUANTITY_DECIMALS)
-        for meter, one in zip(meters, numbers, strict=True)
-    }
 
 
 def holds_table(rows: Iterable[HoldRow]) -> Any:
@@ -88,6 +42,9 @@ def _hold_cells(row: HoldRow) -> tuple[str, ...]:
     )
 
 
+_QUANTITIES = ("progress", "captured")
+
+
 def say_hold(row: HoldRow) -> None:
     """Show everything that is known of a hold."""
     shown = hold_document(row)
@@ -95,7 +52,7 @@ def say_hold(row: HoldRow) -> None:
     for name, value in shown.items():
         if isinstance(value, dict):
             value = ", ".join(  # noqa: PLW2901 - the same value, as text
-                f"{key} {number(part) if isinstance(part, Decimal) else part}"
+                f"{key} {number(Decimal(part)) if name in _QUANTITIES else part}"
                 for key, part in value.items()
             )
         elif name == "budgets":
@@ -103,26 +60,6 @@ def say_hold(row: HoldRow) -> None:
         if value not in ("", None, 0, False):
             lines.append((name.replace("_", " "), str(value)))
     out().print(table((("", False), ("", False)), lines))
-
-
-def decision_document(row: DecisionRow) -> dict[str, Any]:
-    """Return a kept answer for programs."""
-    return {
-        "tenant": row.tenant.tenant,
-        "receipt": f"{row.version}.{row.index}",
-        "at": utc_text(row.at),
-        "hold": row.hold,
-        "decision": row.decision,
-        "code": row.code,
-        "provider": row.shape.shape.provider,
-        "model": row.model,
-        "called_model": row.shape.shape.model,
-        "user": row.user,
-        "currency": row.tenant.currency,
-        "asked": amount_text(row.asked),
-        "amount": amount_text(row.amount),
-        "reasons": [reason_document(one) for one in row.reasons],
-    }
 
 
 def decisions_table(rows: Iterable[DecisionRow]) -> Any:

@@ -12,9 +12,7 @@ from uuid import uuid4
 import typer
 
 from adapters.cli.hold_output import (
-    decision_document,
     decisions_table,
-    hold_document,
     holds_table,
     say_hold,
 )
@@ -27,12 +25,17 @@ from adapters.cli.protection_output import (
     SinceOption,
     document,
     pairs,
-    read_outcome,
     say,
     show_outcome,
     since_us,
 )
-from adapters.cli.services import OpenServices, Services
+from adapters.cli.services import OpenServices
+from ledger.application.documents.protection import (
+    decision_document,
+    hold_document,
+    read_outcome,
+)
+from ledger.application.services import Services
 from ledger.domain.errors import InvalidInput
 from ledger.domain.holds import ExpireHolds
 

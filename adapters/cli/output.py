@@ -11,12 +11,12 @@ from decimal import Decimal
 from enum import IntEnum
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ledger.application.documents.encoding import as_json
 from ledger.domain.money import text
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -42,30 +42,6 @@ def out() -> Console:
 def err() -> Console:
     """Return the console for notes, progress and errors."""
     return Console(stderr=True, highlight=False)
-
-
-def _hook(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return text(value)
-    raise NotImplementedError(type(value).__name__)
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_hook, decimal_format="string")
-
-
-def as_json(value: Any) -> str:
-    """Return a value as one line of JSON; decimals are plain text without exponent."""
-    return _encoder.encode(_plain(value)).decode()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return text(value)
-    if isinstance(value, dict):
-        return {str(name): _plain(member) for name, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(member) for member in value]
-    return value
 
 
 def print_json(value: Any) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 
-import msgspec
 from rich.text import Text
 
 from adapters.cli.output import err, number, out, print_json, table
+from ledger.application.documents.prices import tree, tree_of_change
 from ledger.application.price_results import ChangeResult, PullResult
 from ledger.application.rerating import RatingCounts
 from ledger.domain.money import text
@@ -139,27 +138,3 @@ def shown_time(at: datetime) -> str:
         if at == datetime(at.year, at.month, at.day, tzinfo=UTC)
         else (f"{at:%Y-%m-%d %H:%M:%S} UTC")
     )
-
-
-def tree(value: object) -> object:
-    """Return a result as a JSON tree: empty members left out, decimals as plain text."""
-    if isinstance(value, msgspec.Struct):
-        members = ((name, getattr(value, name)) for name in value.__struct_fields__)
-        return {name: tree(member) for name, member in members if member not in ("", None)}
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return text(value)
-    if isinstance(value, list | tuple):
-        return [tree(member) for member in value]
-    return value
-
-
-def tree_of_change(result: ChangeResult) -> dict[str, object]:
-    """Return a decision's result as a JSON tree."""
-    return {
-        "rows": tree(result.records),
-        "dropped": list(result.dropped),
-        "published": result.published,
-        "rating": tree(result.rating),
-    }

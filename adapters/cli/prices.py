@@ -22,10 +22,14 @@ from adapters.cli.price_output import (
     show_pull,
     show_records,
     shown_time,
+)
+from adapters.cli.services import OpenServices
+from ledger.application.documents.prices import (
+    held_document,
+    page_document,
     tree,
     tree_of_change,
 )
-from adapters.cli.services import OpenServices
 from ledger.application.price_lookup import PriceFilter
 from ledger.domain.catalog import DEFAULT_BOOK
 from ledger.domain.errors import InvalidInput
@@ -259,7 +263,7 @@ def _register_questions(prices: typer.Typer, open_services: OpenServices) -> Non
         with open_services() as services:
             page = services.prices.list(only, limit=limit)
         if json:
-            print_json({"total": page.total, "rows": tree(page.records)})
+            print_json(page_document(page))
             return
         show_records(page.records)
         say_more(len(page.records), page.total)
@@ -276,7 +280,7 @@ def _register_diff(prices: typer.Typer, open_services: OpenServices) -> None:
         with open_services() as services:
             found = services.prices.diff(providers=provider or ())
         if json:
-            print_json({"total": len(found), "held": tree(found[:limit])})
+            print_json(held_document(found, limit))
             return
         if not found:
             say("nothing is held: no source contradicts another")

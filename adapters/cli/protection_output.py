@@ -13,6 +13,7 @@ from rich.console import Group
 from rich.text import Text
 
 from adapters.cli.output import ExitCode, number, out, print_json, table
+from ledger.application.documents.protection import outcome_document
 from ledger.domain.commands import Outcome
 from ledger.domain.errors import InvalidInput
 from ledger.domain.holds import EstimateLine, HoldAnswer
@@ -134,27 +135,11 @@ def measured(amount: int, measure: str, currency: str) -> str:
     return number(from_scaled(amount, QUANTITY_DECIMALS))
 
 
-def measured_text(amount: int, measure: str) -> str:
-    """Return what a budget measures as canonical decimal text."""
-    decimals = AMOUNT_DECIMALS if measure in ("charge", "cost") else QUANTITY_DECIMALS
-    return scaled_text(amount, decimals)
-
-
-def amount_text(amount: int) -> str:
-    """Return an amount x 10^18 as canonical decimal text."""
-    return scaled_text(amount, AMOUNT_DECIMALS)
-
-
 def moment(at: int, timezone: str) -> str:
     """Return an instant for people, in a tenant's zone; "-" for 0 and for what is far off."""
     if not 0 < at < LATEST_US:
         return "-"
     return from_us(at).astimezone(zone(timezone)).isoformat(sep=" ", timespec="seconds")
-
-
-def utc_text(at: int) -> str | None:
-    """Return an instant for programs; None for 0 and for what is far off, as forecasts can be."""
-    return from_us(at).isoformat().replace("+00:00", "Z") if 0 < at < LATEST_US else None
 
 
 def say(line: str) -> None:
@@ -163,20 +148,6 @@ def say(line: str) -> None:
 
 
 # -- answers --------------------------------------------------------------------------
-
-
-def read_outcome(outcome: Outcome) -> Outcome:
-    """Return an outcome unless the document could not be read.
-
-    Raises:
-        InvalidInput: it could not; the problem's code, message and pointer.
-    """
-    problem = outcome.problem
-    if problem is not None and (
-        outcome.status.startswith("invalid_") or outcome.status in ("unknown_member", "rejected")
-    ):
-        raise InvalidInput(problem.message, code=problem.code, pointer=problem.pointer)
-    return outcome
 
 
 def end_by(outcome: Outcome) -> None:
@@ -193,66 +164,6 @@ def end_by(outcome: Outcome) -> None:
 
 def _exit(code: ExitCode) -> NoReturn:
     raise typer.Exit(code)
-
-
-def outcome_document(outcome: Outcome) -> dict[str, Any]:
-    """Return an answer about a hold for programs."""
-    shown: dict[str, Any] = {"status": outcome.status}
-    if outcome.version:
-        shown["receipt"] = f"{outcome.version}.{outcome.index}"
-    if outcome.flags:
-        shown["flags"] = list(outcome.flags)
-    if outcome.problem is not None:
-        shown["message"] = outcome.problem.message
-    detail = outcome.detail
-    if detail is None:
-        return shown
-    shown["hold"] = detail.hold
-    if detail.decision:
-        shown["decision"] = detail.decision
-        shown["asked"] = amount_text(detail.asked)
-    shown |= {
-        "code": detail.code or outcome.status,
-        "amount": amount_text(detail.amount),
-        "charge": amount_text(detail.charge),
-        "overrun": amount_text(detail.overrun),
-        "currency": detail.currency,
-        "provider": detail.provider,
-        "model": detail.model,
-        "expires_at": utc_text(detail.expires_at),
-        "reasons": [reason_document(one) for one in detail.reasons],
-        "estimate": [_line_document(one) for one in detail.estimate],
-    }
-    return shown
-
-
-def reason_document(reason: Reason) -> dict[str, Any]:
-    """Return a reason for programs; numbers are in the reason's measure."""
-    shown: dict[str, Any] = {"code": reason.code, "name": reason.name}
-    if reason.measure:
-        measure = reason.measure
-        shown |= {
-            "measure": measure,
-            "limit": measured_text(reason.limit, measure),
-            "spent": measured_text(reason.spent, measure),
-            "held": measured_text(reason.held, measure),
-            "asked": measured_text(reason.asked, measure),
-            "available": measured_text(reason.limit - reason.spent - reason.held, measure),
-            "window": utc_text(reason.window),
-        }
-    if reason.detail:
-        shown["detail"] = reason.detail
-    return shown
-
-
-def _line_document(line: EstimateLine) -> dict[str, Any]:
-    return {
-        "meter": line.meter,
-        "quantity": scaled_text(line.quantity, QUANTITY_DECIMALS),
-        "rate": scaled_text(line.rate, line.rate_decimals),
-        "amount": amount_text(line.amount),
-        "version": line.version,
-    }
 
 
 def show_outcome(outcome: Outcome, *, json: bool, windows: Mapping[str, str] | None = None) -> None:

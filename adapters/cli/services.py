@@ -1,4 +1,4 @@
-"""What commands are given: the use cases, wired by the composition root.
+"""How commands are given the use cases.
 
 A command module has one function ``register(app, open_services)``; it opens the services only
 when a command runs, so that ``--help`` needs no database.
@@ -8,78 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
 
-from ledger.application.budgets import Budgets
-from ledger.application.credits import Credits
-from ledger.application.engine import Ledger
-from ledger.application.policies import Policies
-from ledger.application.ports import AuditView
-from ledger.application.prices import PriceBooks
-from ledger.application.protection import Holds
-from ledger.application.protection_reads import ProtectionReads
-from ledger.application.reads import Reads
-from ledger.application.runner import Projections
-from ledger.application.tenants import Tenants
-
-
-class Services(Protocol):
-    """The use cases; one open database."""
-
-    @property
-    def ledger(self) -> Ledger:
-        """Records usage."""
-        ...
-
-    @property
-    def reads(self) -> Reads:
-        """Answers queries."""
-        ...
-
-    @property
-    def projections(self) -> Projections:
-        """Keeps read models up with the log."""
-        ...
-
-    @property
-    def tenants(self) -> Tenants:
-        """Opens ledgers."""
-        ...
-
-    @property
-    def prices(self) -> PriceBooks:
-        """Keeps the price books."""
-        ...
-
-    @property
-    def holds(self) -> Holds:
-        """Authorizes provider calls and settles them."""
-        ...
-
-    @property
-    def budgets(self) -> Budgets:
-        """Sets budgets."""
-        ...
-
-    @property
-    def credits(self) -> Credits:
-        """Gives, takes and passes on prepaid credit."""
-        ...
-
-    @property
-    def policies(self) -> Policies:
-        """Keeps the default cap."""
-        ...
-
-    @property
-    def protection_reads(self) -> ProtectionReads:
-        """Answers queries about budgets, holds and credit."""
-        ...
-
-    def audit(self) -> AbstractContextManager[AuditView]:
-        """Open a consistent snapshot of log and state rows."""
-        ...
-
+from ledger.application.services import Services
 
 OpenServices = Callable[[], AbstractContextManager[Services]]
 """Opens the database (starting the embedded one if there is no other) and wires the use cases."""

@@ -9,6 +9,7 @@ import typer
 
 from adapters.cli.output import ExitCode, JsonOption, err, out, print_json, table
 from adapters.cli.services import OpenServices
+from ledger.application.documents.tenants import opening_document, tenant_document
 from ledger.domain.errors import InvalidInput
 
 
@@ -80,13 +81,7 @@ def register_tenants(app: typer.Typer, open_services: OpenServices) -> None:
             )
         if json:
             print_json(
-                {
-                    "tenant": name,
-                    "status": outcome.status,
-                    "currency": currency,
-                    "timezone": timezone,
-                    "book": book,
-                }
+                opening_document(name, outcome, currency=currency, timezone=timezone, book=book)
             )
         elif outcome.status == "duplicate":
             out().print(f"tenant {name} is open already", markup=False)
@@ -99,19 +94,7 @@ def register_tenants(app: typer.Typer, open_services: OpenServices) -> None:
         with open_services() as services:
             rows = services.reads.tenants()
         if json:
-            print_json(
-                [
-                    {
-                        "tenant": row.tenant,
-                        "currency": row.currency,
-                        "timezone": row.timezone,
-                        "book": row.book,
-                        "commits": row.version,
-                        "conflicts": row.conflicts,
-                    }
-                    for row in rows
-                ]
-            )
+            print_json([tenant_document(row) for row in rows])
             return
         if not rows:
             err().print("no tenants yet: usage opens ledgers, and so does `tallybook tenants open`")

@@ -13,10 +13,10 @@ from adapters.cli.protection_output import (
     QuantityOption,
     document,
     pairs,
-    read_outcome,
     show_outcome,
 )
 from adapters.cli.services import OpenServices
+from ledger.application.documents.protection import read_outcome
 from ledger.domain.windows import window_text
 
 

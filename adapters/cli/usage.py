@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from adapters.cli.output import JsonOption, TenantOption, err, number, out, print_json, table
 from adapters.cli.services import OpenServices
+from ledger.application.documents.usage import usage_document
 from ledger.application.ports import TenantRow
 from ledger.application.reads import GROUPINGS, UsageRow
 from ledger.domain.errors import InvalidInput
@@ -58,7 +59,7 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
             lag = reads.rollup_lag()
             rows = reads.usage(tenant=tenant, start=start, end=end, by=groups)
         if json:
-            print_json(_document(row, start, end, groups, rows, lag))
+            print_json(usage_document(row, start, end, groups, rows, lag))
             return
         if rows:
             _show(row, groups, rows)
@@ -81,35 +82,6 @@ def _day(given: str | None, option: str) -> date | None:
 
 def _range(start: date | None, end: date | None) -> str:
     return (f" from {start}" if start else "") + (f" before {end}" if end else "")
-
-
-def _document(
-    tenant: TenantRow,
-    start: date | None,
-    end: date | None,
-    groups: Sequence[str],
-    rows: Sequence[UsageRow],
-    lag: int,
-) -> dict[str, Any]:
-    return {
-        "tenant": tenant.tenant,
-        "currency": tenant.currency,
-        "timezone": tenant.timezone,
-        "from": start.isoformat() if start else None,
-        "to": end.isoformat() if end else None,
-        "by": list(groups),
-        "lag": lag,
-        "rows": [
-            {
-                **dict(zip(groups, row.group, strict=True)),
-                "quantity": row.quantity,
-                "charge": row.charge,
-                "costs": row.costs,
-                "unpriced": row.unpriced,
-            }
-            for row in rows
-        ],
-    }
 
 
 def _show(tenant: TenantRow, groups: Sequence[str], rows: Sequence[UsageRow]) -> None:

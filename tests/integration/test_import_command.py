@@ -17,11 +17,11 @@ import pytest
 
 from adapters.cli import import_
 from adapters.cli.app import build, run
-from adapters.cli.services import Services
 from adapters.postgres.database import Database
 from adapters.providers import detect, normalize
 from ledger.application.engine import Ledger
 from ledger.application.sequencer import Sequencer
+from ledger.application.services import Services
 from ledger.domain.catalog import Catalog
 
 Import = Callable[..., tuple[int, dict[str, Any]]]

@@ -13,10 +13,10 @@ import pytest
 from fixtures_postgres import Run
 from projections_world import World, catalog, correction, usage, world
 
-from adapters.cli.events import Filter as Lines
-from adapters.cli.events import Listing
 from adapters.postgres import arrays
 from adapters.postgres.audit import PostgresAudit, open_audit
+from ledger.application.documents.events import Filter as Lines
+from ledger.application.documents.events import Listing
 from ledger.application.explain import explain
 from ledger.application.protection import Holds
 from ledger.application.replay import Difference

@@ -1,0 +1,76 @@
+"""What an interface is given: the use cases, wired by the composition root."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from ledger.application.budgets import Budgets
+from ledger.application.credits import Credits
+from ledger.application.engine import Ledger
+from ledger.application.policies import Policies
+from ledger.application.ports import AuditView
+from ledger.application.prices import PriceBooks
+from ledger.application.protection import Holds
+from ledger.application.protection_reads import ProtectionReads
+from ledger.application.reads import Reads
+from ledger.application.runner import Projections
+from ledger.application.tenants import Tenants
+
+
+class Services(Protocol):
+    """The use cases; one open database."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Records usage."""
+        ...
+
+    @property
+    def reads(self) -> Reads:
+        """Answers queries."""
+        ...
+
+    @property
+    def projections(self) -> Projections:
+        """Keeps read models up with the log."""
+        ...
+
+    @property
+    def tenants(self) -> Tenants:
+        """Opens ledgers."""
+        ...
+
+    @property
+    def prices(self) -> PriceBooks:
+        """Keeps the price books."""
+        ...
+
+    @property
+    def holds(self) -> Holds:
+        """Authorizes provider calls and settles them."""
+        ...
+
+    @property
+    def budgets(self) -> Budgets:
+        """Sets budgets."""
+        ...
+
+    @property
+    def credits(self) -> Credits:
+        """Gives, takes and passes on prepaid credit."""
+        ...
+
+    @property
+    def policies(self) -> Policies:
+        """Keeps the default cap."""
+        ...
+
+    @property
+    def protection_reads(self) -> ProtectionReads:
+        """Answers queries about budgets, holds and credit."""
+        ...
+
+    def audit(self) -> AbstractContextManager[AuditView]:
+        """Open a consistent snapshot of log and state rows."""
+        ...
