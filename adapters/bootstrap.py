@@ -44,6 +44,8 @@ from adapters.cli import (
 )
 from adapters.cli import prices as prices_cli
 from adapters.cli.output import err
+from adapters.http import app as http
+from adapters.http.gate import Gate, Observer
 from adapters.postgres import embedded
 from adapters.postgres.audit import open_audit
 from adapters.postgres.database import Database
@@ -55,6 +57,7 @@ from adapters.postgres.protection_reads import PostgresProtectionReads
 from adapters.postgres.readmodels import PostgresReads
 from adapters.providers import detect, parse_sse
 from adapters.providers import normalize as normalize_response
+from ledger.application.access import Keyring
 from ledger.application.budgets import Budgets
 from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
@@ -186,6 +189,17 @@ def open_ledger(
         yield tallybook
     finally:
         tallybook.close()
+
+
+def http_app(tallybook: Tallybook, *, keyring: Keyring, observer: Observer) -> Gate:
+    """Return the HTTP application over an open ledger.
+
+    Args:
+        tallybook: the use cases.
+        keyring: knows the keys.
+        observer: counts and logs requests.
+    """
+    return http.build(tallybook, keyring=keyring, observer=observer)
 
 
 def _say(line: str) -> None:

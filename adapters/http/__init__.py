@@ -1,0 +1,1 @@
+"""The HTTP API: the use cases for gateways, for finance and support, and for operators."""

@@ -1,0 +1,185 @@
+"""The application: the gate, the hot routes, and FastAPI behind them for everything else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
+from adapters.http import routes
+from adapters.http.bodies import Bodies
+from adapters.http.exchange import KEY
+from adapters.http.gate import Gate, Observer
+from adapters.http.hot import routes as hot_routes
+from adapters.http.operations import Operation
+from adapters.http.problems import (
+    CONTENT_TYPE,
+    headers_of,
+    problem,
+    problem_of,
+)
+from adapters.http.schema import build as schema_of
+from ledger.application.access import Keyring
+from ledger.application.documents.encoding import to_json
+from ledger.application.services import Services
+from ledger.domain.errors import InvariantViolation, LedgerError
+
+TITLE = "Tallybook"
+
+
+class Dispatch:
+    """Gives hot routes to their endpoints and everything else to FastAPI.
+
+    Args:
+        operations: hot ones; those without parameters are found by their path alone.
+        rest: the application for everything else.
+    """
+
+    def __init__(self, operations: Sequence[Operation], rest: Callable[..., Any]) -> None:
+        self.routes = hot_routes(operations)
+        self._static: dict[tuple[str, str], Any] = {}
+        self._routes = []
+        for operation, route in zip(operations, self.routes, strict=True):
+            if "{" in operation.path:
+                self._routes.append(route)
+            else:
+                self._static[operation.method, operation.path] = route
+        self._rest = rest
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Find who answers."""
+        if scope["type"] == "http":
+            route = self._static.get((scope["method"], scope["path"]))
+            if route is not None:
+                scope["path_params"] = {}
+                await route.app(scope, receive, send)
+                return
+            for route in self._routes:
+                match, found = route.matches(scope)
+                if match is Match.FULL:
+                    scope.update(found)
+                    await route.app(scope, receive, send)
+                    return
+        await self._rest(scope, receive, send)
+
+
+def build(
+    services: Services,
+    *,
+    keyring: Keyring,
+    observer: Observer,
+    bodies: Bodies | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Gate:
+    """Return the whole ASGI application.
+
+    Args:
+        services: the use cases.
+        keyring: knows the keys.
+        observer: counts and logs requests.
+        bodies: reads bodies.
+        clock: monotonic seconds.
+    """
+    api = FastAPI(title=TITLE, openapi_url=None, docs_url=None, redoc_url=None)
+    for router in routes.routers(services):
+        api.include_router(router)
+
+    @cache
+    def schema() -> bytes:
+        return to_json(openapi(operations, api))
+
+    operations = routes.operations(services, schema)
+    dispatch = Dispatch(operations, api)
+    _handle_errors(api, lambda scope: methods_of([*dispatch.routes, *api.routes], scope))
+    return Gate(dispatch, keyring=keyring, observer=observer, bodies=bodies, clock=clock)
+
+
+def openapi(operations: Sequence[Operation], api: FastAPI) -> dict[str, Any]:
+    """Return the schema of everything that is served."""
+    return schema_of(title=TITLE, operations=operations, api=api, models=routes.models())
+
+
+def methods_of(routes: Sequence[Any], scope: Any) -> list[str]:
+    """Return the methods that some routes take at a path."""
+    methods: set[str] = set()
+    for route in routes:
+        if route.matches(scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
+
+
+def _handle_errors(api: FastAPI, methods: Callable[[Any], list[str]]) -> None:
+    """Answer problem documents where FastAPI has forms of its own.
+
+    Whatever else is raised goes on to the gate, which answers and logs it.
+
+    Args:
+        api: whose.
+        methods: those that the path of an ASGI scope takes.
+    """
+
+    async def ledger_error(request: Request, error: Exception) -> Response:
+        return _problem_response(request, *problem_of(error, _id(request)), error)
+
+    async def validation(request: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestValidationError):
+            raise error
+        errors = [
+            {
+                "pointer": "/" + "/".join(str(part) for part in one["loc"][1:]),
+                "code": "invalid_parameter",
+                "detail": one["msg"],
+            }
+            for one in error.errors()
+        ]
+        places = ", ".join(one["pointer"].strip("/") for one in errors)
+        body = problem(
+            status=422,
+            code="invalid_parameter",
+            detail=f"parameters that cannot be read: {places}",
+            request_id=_id(request),
+            extra={"errors": errors},
+        )
+        return _problem_response(request, 422, body, error)
+
+    async def http(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        status, headers = error.status_code, dict(error.headers or {})
+        code, detail = "invalid_request", str(error.detail)
+        if status in (404, 405):
+            # FastAPI knows only its own routes; a path may be a hot one with another method.
+            taken = methods(request.scope)
+            status = 405 if taken else 404
+            code, detail = "unknown_path", f"there is nothing at {request.url.path}"
+            if taken:
+                code = "method_not_allowed"
+                detail = f"this path takes {', '.join(taken)}, not {request.method}"
+                headers["Allow"] = ", ".join(taken)
+        body = problem(status=status, code=code, detail=detail, request_id=_id(request))
+        response = _problem_response(request, status, body, error)
+        response.headers.update(headers)
+        return response
+
+    api.add_exception_handler(LedgerError, ledger_error)
+    api.add_exception_handler(InvariantViolation, ledger_error)
+    api.add_exception_handler(RequestValidationError, validation)
+    api.add_exception_handler(HTTPException, http)
+
+
+def _id(request: Request) -> str:
+    return str(request.scope[KEY].request_id)
+
+
+def _problem_response(request: Request, status: int, body: bytes, error: BaseException) -> Response:
+    response = Response(body, status_code=status, media_type=CONTENT_TYPE.decode())
+    for name, value in headers_of(error):
+        response.headers[name.decode()] = value.decode()
+    return response

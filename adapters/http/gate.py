@@ -1,0 +1,230 @@
+"""The gate: what every request passes on its way in, and every answer on its way out.
+
+In order: request id, version, key, rate, body. Behind it: errors as problem documents, headers of
+every answer, and one report a request to the observer. It is plain ASGI and knows no route beyond
+which paths are public and which may carry large bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from itertools import count
+from typing import Any, Protocol
+
+from adapters.http.bodies import MAX_BATCH_BYTES, MAX_BODY_BYTES, Bodies, ClientGone
+from adapters.http.exchange import KEY, Exchange
+from adapters.http.problems import CONTENT_TYPE, HttpProblem, headers_of, problem_of
+from adapters.http.rates import Rates
+from ledger.application.access import Caller, KeyRefused, Keyring
+from ledger.domain.errors import LedgerError, Unavailable
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+
+API_VERSION = "2026-11-27"
+"""The only value of ``Tallybook-Version`` so far."""
+PUBLIC_PATHS = frozenset(
+    {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/docs"}
+)
+PUBLIC_PREFIX = "/docs/"
+BATCH_PATHS = frozenset(
+    {
+        "/v2/events",
+        "/v2/normalize",
+        "/compat/openmeter/api/v1/events",
+        "/compat/lago/api/v1/events/batch",
+        "/v1/usage",
+    }
+)
+"""Paths whose bodies may have `MAX_BATCH_BYTES`."""
+MAX_REQUEST_ID_CHARS = 128
+
+_log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Counts and logs requests."""
+
+    def finished(self, exchange: Exchange, *, seconds: float, error: BaseException | None) -> None:
+        """Take note of a request that was answered.
+
+        Args:
+            exchange: with route and status.
+            seconds: from its headers to the end of its answer.
+            error: what made it fail, if it was no error of the client's.
+        """
+        ...
+
+
+class Gate:
+    """Stands before an ASGI application.
+
+    Args:
+        app: gets requests that passed, with an `Exchange` in ``scope["tallybook"]``.
+        keyring: knows the keys.
+        observer: counts and logs.
+        bodies: reads bodies.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        *,
+        keyring: Keyring,
+        observer: Observer,
+        bodies: Bodies | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._keyring = keyring
+        self._observer = observer
+        self._bodies = bodies or Bodies()
+        self._clock = clock
+        self._rates = Rates(clock)
+        # Unique over processes and cheap: a random stem and a count.
+        self._stem = secrets.token_hex(6)
+        self._count = count(1)
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Serve one connection of the ASGI server."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start_s = self._clock()
+        headers = dict(scope["headers"])
+        exchange = Exchange(
+            scope["method"], headers, scope["query_string"], self._request_id(headers)
+        )
+        scope[KEY] = exchange
+        answering = _Answering(exchange, send)
+        failure: BaseException | None = None
+        body = b""
+        try:
+            path = scope["path"]
+            if path not in PUBLIC_PATHS and not path.startswith(PUBLIC_PREFIX):
+                await self._admit(exchange, scope, headers)
+            if exchange.method not in ("GET", "HEAD"):
+                limit = MAX_BATCH_BYTES if path in BATCH_PATHS else MAX_BODY_BYTES
+                body = exchange.body = await self._bodies.read(receive, headers, limit)
+            await self._app(scope, _Replay(body, receive), answering)
+        except ClientGone:
+            exchange.status = 499
+        except Exception as error:
+            # What a client caused is no failure of the server's.
+            failure = None if isinstance(error, LedgerError) else error
+            if isinstance(error, Unavailable):
+                failure = error
+            if failure is not None:
+                _log.error("request %s failed", exchange.request_id, exc_info=failure)
+            await answering.fail(error)
+        finally:
+            if body:
+                self._bodies.release(body)
+            seconds = self._clock() - start_s
+            self._observer.finished(exchange, seconds=seconds, error=failure)
+            if exchange.caller is not None:
+                self._keyring.used(
+                    exchange.caller, route=exchange.route or "-", status=exchange.status
+                )
+
+    def _request_id(self, headers: Mapping[bytes, bytes]) -> str:
+        given = headers.get(b"x-request-id")
+        if given is not None and len(given) <= MAX_REQUEST_ID_CHARS:
+            text = given.decode("latin-1")
+            if text and text.isascii() and text.isprintable():
+                return text
+        return f"{self._stem}{next(self._count):08x}"
+
+    async def _admit(
+        self, exchange: Exchange, scope: Scope, headers: Mapping[bytes, bytes]
+    ) -> None:
+        client = scope.get("client")
+        exchange.address = client[0] if client else ""
+        exchange.caller = await self.caller(headers.get(b"authorization"), exchange.address)
+        exchange.extra += self._rates.take(exchange.caller)
+        version = headers.get(b"tallybook-version")
+        if version is not None and version.decode("latin-1") != API_VERSION:
+            raise HttpProblem(
+                f"there is no such version; leave the header out, or send {API_VERSION}",
+                code="unknown_version",
+            )
+
+    async def caller(self, authorization: bytes | None, address: str) -> Caller:
+        """Return who calls.
+
+        Args:
+            authorization: value of the header.
+            address: of the client.
+
+        Raises:
+            KeyRefused: nobody who may.
+            Unavailable: that cannot be found out now.
+        """
+        if authorization is None:
+            raise KeyRefused("send a key: Authorization: Bearer tbk_…", code="missing_key")
+        kind, _, token = authorization.decode("latin-1").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise KeyRefused("send the key as Authorization: Bearer tbk_…", code="invalid_key")
+        caller = self._keyring.cached(token, address)
+        if caller is None:
+            caller = await asyncio.to_thread(self._keyring.authenticate, token, address)
+        return caller
+
+
+class _Replay:
+    """Gives an application the body that was read, then whatever the client does next."""
+
+    __slots__ = ("_body", "_given", "_receive")
+
+    def __init__(self, body: bytes, receive: Any) -> None:
+        self._body = body
+        self._given = False
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._given:
+            message: Message = await self._receive()
+            return message
+        self._given = True
+        return {"type": "http.request", "body": self._body, "more_body": False}
+
+
+class _Answering:
+    """Adds what every answer carries, and answers with a problem where nothing was sent yet."""
+
+    __slots__ = ("_exchange", "_send")
+
+    def __init__(self, exchange: Exchange, send: Any) -> None:
+        self._exchange = exchange
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            exchange = self._exchange
+            exchange.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", exchange.request_id.encode()),
+                *exchange.extra,
+            ]
+        await self._send(message)
+
+    async def fail(self, error: Exception) -> None:
+        if self._exchange.status:
+            # The answer has begun; all that can be done is to cut it short.
+            return
+        status, body = problem_of(error, self._exchange.request_id)
+        headers = [
+            (b"content-type", CONTENT_TYPE),
+            (b"content-length", b"%d" % len(body)),
+            *headers_of(error),
+        ]
+        if status == 429:
+            self._exchange.extra = []
+        await self({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})

@@ -1,0 +1,37 @@
+"""Routes of the API, a module a noun.
+
+A module offers ``operations(services)``, hot routes in the order in which they match, or
+``router(services)``, routes of the management surface, or both; they are collected here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from adapters.http.operations import Operation
+from adapters.http.routes import holds, ops
+from ledger.application.services import Services
+
+
+def operations(services: Services, schema: Callable[[], bytes]) -> list[Operation]:
+    """Return all hot routes.
+
+    Args:
+        services: that they call.
+        schema: gives the OpenAPI document.
+    """
+    return [*holds.operations(services), *ops.operations(services, schema)]
+
+
+def routers(services: Services) -> list[APIRouter]:
+    """Return all routers of the management surface."""
+    del services
+    return []
+
+
+def models() -> list[type[BaseModel]]:
+    """Return the models that hot routes' bodies refer to."""
+    return [*holds.MODELS]

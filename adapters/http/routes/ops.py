@@ -1,0 +1,70 @@
+"""Operations: does the process live, can it commit, what is the schema. No key is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from adapters.http.exchange import Answer, Exchange
+from adapters.http.operations import Body, Operation
+from adapters.http.problems import HttpProblem
+from ledger.application.services import Services
+from ledger.domain.errors import LedgerError
+
+READY_TIMEOUT_S = 5.0
+_OBJECT = Body(schema={"type": "object"})
+_STATUS = Body(
+    schema={
+        "type": "object",
+        "required": ["status"],
+        "properties": {"status": {"type": "string"}},
+    }
+)
+
+
+def operations(services: Services, schema: Callable[[], bytes]) -> Sequence[Operation]:
+    """Return the routes.
+
+    Args:
+        services: whose database readiness is about.
+        schema: gives the OpenAPI document.
+    """
+
+    async def healthz(exchange: Exchange) -> Answer:
+        del exchange
+        return Answer(msgspec.json.encode({"status": "ok"}))
+
+    async def readyz(exchange: Exchange) -> Answer:
+        del exchange
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await asyncio.to_thread(services.reads.now)
+        except (LedgerError, TimeoutError):
+            raise HttpProblem(
+                "the database does not answer; nothing can be recorded now", code="not_ready"
+            ) from None
+        return Answer(msgspec.json.encode({"status": "ready"}))
+
+    async def openapi(exchange: Exchange) -> Answer:
+        del exchange
+        return Answer(schema())
+
+    def operation(path: str, handler: Callable[[Exchange], object], summary: str) -> Operation:
+        return Operation(
+            method="GET",
+            path=path,
+            handler=handler,  # type: ignore[arg-type] # they are coroutines, every one
+            scopes=(),
+            summary=summary,
+            tag="operations",
+            answers={200: _OBJECT if path == "/openapi.json" else _STATUS},
+            tenant_in="none",
+        )
+
+    return (
+        operation("/healthz", healthz, "Say whether the process lives."),
+        operation("/readyz", readyz, "Say whether the ledger can be asked."),
+        operation("/openapi.json", openapi, "Return this schema."),
+    )
