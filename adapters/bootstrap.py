@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -49,6 +51,8 @@ from adapters.http.gate import Gate, Observer
 from adapters.postgres import embedded
 from adapters.postgres.audit import open_audit
 from adapters.postgres.database import Database
+from adapters.postgres.key_watch import KeyWatch
+from adapters.postgres.keys import PostgresKeys
 from adapters.postgres.migrate import MigrationError, MigrationStatus, check, migrate
 from adapters.postgres.policies import PostgresPolicies
 from adapters.postgres.price_books import PostgresPriceBooks
@@ -61,6 +65,8 @@ from ledger.application.access import Keyring
 from ledger.application.budgets import Budgets
 from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
+from ledger.application.keyring import CachedKeyring
+from ledger.application.keys import Keys
 from ledger.application.policies import Policies
 from ledger.application.ports import AuditView, ConnectionLost
 from ledger.application.price_shelf import PriceLibrary
@@ -98,6 +104,17 @@ class Tallybook:
         self.protection_reads = PostgresProtectionReads(database)
         self.budgets = Budgets(self.ledger, self.reads, self.protection_reads, self.audit)
         self.credits = Credits(self.ledger, self.reads, self.protection_reads)
+        self._keys = PostgresKeys(database)
+        self.keys = Keys(self._keys, secrets.token_bytes)
+
+    @cached_property
+    def keyring(self) -> CachedKeyring:
+        """Tells whose a token is; with its first use it begins to watch for changed keys."""
+        keyring = CachedKeyring(self._keys, time.monotonic)
+        self._keys.tell(keyring)
+        self._key_watch = KeyWatch(self.database, keyring)
+        self._key_watch.start()
+        return keyring
 
     @cached_property
     def prices(self) -> PriceBooks:
@@ -124,6 +141,9 @@ class Tallybook:
         self.ledger.close()
         self.reads.close()
         self.protection_reads.close()
+        if "keyring" in self.__dict__:
+            self._key_watch.close()
+        self._keys.close()
         if "_projection_store" in self.__dict__:
             self._projection_store.close()
         self.database.close()

@@ -58,21 +58,33 @@ class Database:
         self.tracking = LedgerTrackingRecorder(self.datastore)
         self.store = PostgresStore(url, self.recorder, schema=schema)
 
-    def connect(self, *, purpose: str, autocommit: bool = True) -> Connection[TupleRow]:
+    def connect(
+        self, *, purpose: str, autocommit: bool = True, patience_s: int | None = None
+    ) -> Connection[TupleRow]:
         """Return a new connection of its own.
 
         Args:
             purpose: shown in ``pg_stat_activity``.
             autocommit: False starts a transaction with the first statement.
+            patience_s: longest time to connect, for a statement, and without an answer from the
+                network; None waits as long as it takes.
 
         Raises:
             CannotConnect: the server does not answer or refuses.
         """
+        options = f"-c search_path={self.schema}"
+        url = self.url
+        if patience_s is not None:
+            options += f" -c statement_timeout={patience_s}s"
+            # libpq waits no less than two seconds for a connection.
+            url = make_conninfo(
+                url, connect_timeout=max(2, patience_s), tcp_user_timeout=patience_s * 1000
+            )
         try:
             return Connection.connect(
-                self.url,
+                url,
                 autocommit=autocommit,
-                options=f"-c search_path={self.schema}",
+                options=options,
                 application_name=f"tallybook {purpose}",
                 row_factory=tuple_row,
             )
