@@ -145,6 +145,22 @@ def round_to(value: Decimal, decimals: int, mode: RoundingMode) -> Decimal:
     return value.quantize(step, rounding=mode.decimal_name, context=EXACT)
 
 
+def whole_steps(value: Decimal, step: Decimal, mode: RoundingMode) -> Decimal:
+    """Return how many steps of size ``step`` > 0 a ``value`` >= 0 makes, rounded by ``mode``.
+
+    Exact for any pair, also where the quotient has no end: 100 makes 33 steps of 3, rounded down.
+    """
+    whole, rest = EXACT.divmod(value, step)
+    if not rest or mode is RoundingMode.DOWN:
+        return whole
+    twice = EXACT.multiply(rest, Decimal(2))
+    if mode is RoundingMode.UP or twice > step:
+        return EXACT.add(whole, Decimal(1))
+    if twice < step:
+        return whole
+    return EXACT.add(whole, Decimal(1) if mode is RoundingMode.HALF_UP else whole % 2)
+
+
 def round_money(value: Decimal, currency: str) -> Decimal:
     """Return ``value`` rounded half-even to the currency's minor unit."""
     return round_to(value, minor_units(currency), RoundingMode.HALF_EVEN)

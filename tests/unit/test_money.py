@@ -19,6 +19,7 @@ from ledger.domain.money import (
     spread,
     text,
     to_scaled,
+    whole_steps,
 )
 
 
@@ -122,3 +123,27 @@ def test_spreading_refuses_negative_weights_and_unrounded_totals() -> None:
     assert refused.value.code == "invalid_weight"
     with pytest.raises(InvalidInput):
         spread(Decimal("0.001"), [Decimal(1)], 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "up", "down", "half_up", "half_even"),
+    [
+        ("7", "2", 4, 3, 4, 4),
+        ("5", "2", 3, 2, 3, 2),
+        ("100", "3", 34, 33, 33, 33),
+        ("6", "3", 2, 2, 2, 2),
+        ("0", "3", 0, 0, 0, 0),
+        ("0.000001", "1000", 1, 0, 0, 0),
+    ],
+)
+def test_steps_are_counted_from_the_exact_quotient(
+    value: str, step: str, up: int, down: int, half_up: int, half_even: int
+) -> None:
+    """Also where the quotient has no end."""
+    counted = [whole_steps(Decimal(value), Decimal(step), mode) for mode in RoundingMode]
+    assert dict(zip(RoundingMode, counted, strict=True)) == {
+        RoundingMode.UP: up,
+        RoundingMode.DOWN: down,
+        RoundingMode.HALF_UP: half_up,
+        RoundingMode.HALF_EVEN: half_even,
+    }
