@@ -1,0 +1,97 @@
+"""The server of `scripts/bench http`: Tallybook's application, and beside it an empty route.
+
+    python -m scripts.benchmarks._http_server DATABASE_URL
+
+One process, one worker. ``/bench/answer`` keeps the bytes that are put there, ``/bench/empty`` is
+a plain Starlette route that answers them: the least that this server does for a request. Prints
+its port when it listens; ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from adapters.bootstrap import http_app, open_ledger, tune_process
+from adapters.http.exchange import Exchange
+
+_PREFIX = "/bench/"
+
+
+class _Unseen:
+    """Observes nothing."""
+
+    def finished(self, exchange: Exchange, *, seconds: float, error: BaseException | None) -> None:
+        """Do nothing."""
+
+
+def _empty_app() -> Starlette:
+    answers = {"bytes": b"{}"}
+
+    async def put(request: Request) -> Response:
+        answers["bytes"] = await request.body()
+        return Response(b"{}", media_type="application/json")
+
+    async def empty(request: Request) -> Response:
+        del request
+        return Response(answers["bytes"], media_type="application/json")
+
+    return Starlette(
+        routes=[
+            Route("/bench/empty", empty, methods=["GET", "POST"]),
+            Route("/bench/answer", put, methods=["POST"]),
+        ]
+    )
+
+
+async def _serve(app: Any) -> None:
+    config = uvicorn.Config(
+        app,
+        host="127.0.0.1",
+        port=0,
+        loop="uvloop",
+        http="httptools",
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.read)
+    server.should_exit = True
+    await serving
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    import uvloop  # noqa: PLC0415 - only this process wants it
+
+    with open_ledger(sys.argv[1]) as tallybook:
+        ours = http_app(tallybook, keyring=tallybook.keyring, observer=_Unseen())
+        empty = _empty_app()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"].startswith(_PREFIX):
+                await empty(scope, receive, send)
+            else:
+                await ours(scope, receive, send)
+
+        tune_process()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(app))
+
+
+if __name__ == "__main__":
+    main()
