@@ -28,6 +28,65 @@ class ClientGone(Exception):
     """The client went away before its request was whole; there is nobody to answer."""
 
 
+class _Watched:
+    __slots__ = ("late", "since_s", "task")
+
+    def __init__(self, task: asyncio.Task[Any], since_s: float) -> None:
+        self.task = task
+        self.since_s = since_s
+        self.late = False
+
+
+class Watch:
+    """Cancels tasks that are inside for too long; one timer for all of them.
+
+    Args:
+        timeout_s: how long a task may be inside; it is found out up to a tenth later.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        # In order of entering, so that those who have waited longest come first.
+        self._inside: dict[int, _Watched] = {}
+        self._looking = False
+
+    def enter(self) -> _Watched:
+        """Take note that the current task is inside."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("only a task can be watched")
+        watched = _Watched(task, loop.time())
+        self._inside[id(watched)] = watched
+        if not self._looking:
+            self._looking = True
+            loop.call_later(self.timeout_s / 10, self._look, loop)
+        return watched
+
+    def leave(self, watched: _Watched) -> None:
+        """Take note that a task is outside again."""
+        self._inside.pop(id(watched), None)
+
+    @staticmethod
+    def late(watched: _Watched) -> bool:
+        """Tell whether a task's cancellation came from here; if so it is taken back."""
+        if watched.late:
+            watched.task.uncancel()
+        return watched.late
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        before_s = loop.time() - self.timeout_s
+        for watched in list(self._inside.values()):
+            if watched.since_s > before_s:
+                break
+            if not watched.late:
+                watched.late = True
+                watched.task.cancel()
+        self._looking = bool(self._inside)
+        if self._looking:
+            loop.call_later(self.timeout_s / 10, self._look, loop)
+
+
 class Bodies:
     """Reads bodies; one a process.
 
@@ -39,7 +98,7 @@ class Bodies:
     def __init__(
         self, *, timeout_s: float = BODY_TIMEOUT_S, max_waiting_bytes: int = MAX_WAITING_BYTES
     ) -> None:
-        self._timeout_s = timeout_s
+        self._watch = Watch(timeout_s)
         self._max_waiting_bytes = max_waiting_bytes
         self.waiting_bytes = 0
 
@@ -92,26 +151,31 @@ class Bodies:
         """Return the body as sent; its bytes are taken as they come, and given back on failure."""
         parts: list[bytes] = []
         size = 0
+        more = True
+        # A timer of its own would cost a request more than reading it: one watches all of them.
+        watched = self._watch.enter()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        raise ClientGone
-                    part: bytes = message.get("body", b"")
-                    if size + len(part) > limit:
-                        raise _too_large(limit)
-                    self._take(len(part))
-                    size += len(part)
-                    parts.append(part)
-                    more = message.get("more_body", False)
-        except TimeoutError:
+            while more:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise ClientGone
+                part: bytes = message.get("body", b"")
+                if size + len(part) > limit:
+                    raise _too_large(limit)
+                self._take(len(part))
+                size += len(part)
+                parts.append(part)
+                more = message.get("more_body", False)
+        except asyncio.CancelledError:
             self.waiting_bytes -= size
-            raise _timed_out(self._timeout_s) from None
+            if self._watch.late(watched):
+                raise _timed_out(self._watch.timeout_s) from None
+            raise
         except BaseException:
             self.waiting_bytes -= size
             raise
+        finally:
+            self._watch.leave(watched)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _unpacked(self, body: bytes, encoding: bytes) -> bytes:

@@ -22,7 +22,7 @@ from adapters.http.models.holds import (
 from adapters.http.operations import Body, Operation
 from adapters.http.problems import CONTENT_TYPE, STATUS_BY_CODE, problem
 from adapters.http.schema import reference
-from ledger.application.documents.encoding import to_json
+from ledger.application.documents.encoding import plain_json
 from ledger.application.documents.protection import outcome_document
 from ledger.application.protection import Holds
 from ledger.application.services import Services
@@ -124,7 +124,7 @@ def answer(outcome: Outcome, request_id: str) -> Answer:
     if status == 200:
         if document.get("decision") in ("deny", "confirm"):
             document["suggested_status"] = PAYMENT_REQUIRED
-        return Answer(to_json(document))
+        return Answer(plain_json(document))
     found = outcome.problem
     detail = found.message if found is not None else f"the answer is {outcome.status}"
     pointer = found.pointer if found is not None and status == 422 else None

@@ -26,6 +26,11 @@ def to_json(value: Any) -> bytes:
     return _ENCODER.encode(to_plain(value))
 
 
+def plain_json(value: Any) -> bytes:
+    """Return a value that holds no `Decimal` as one line of JSON in UTF-8; the fastest way."""
+    return _ENCODER.encode(value)
+
+
 def as_json(value: Any) -> str:
     """Return a value as one line of JSON; decimals are text without exponent."""
     return to_json(value).decode()

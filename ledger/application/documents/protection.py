@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from ledger.application.documents.amounts import (
@@ -83,11 +84,15 @@ def reason_document(reason: Reason) -> dict[str, Any]:
     return shown
 
 
+_rate_text = lru_cache(maxsize=8192)(scaled_text)
+"""Rates are few, and every decision names some."""
+
+
 def _line_document(line: EstimateLine) -> dict[str, Any]:
     return {
         "meter": line.meter,
         "quantity": quantity_text(line.quantity),
-        "rate": scaled_text(line.rate, line.rate_decimals),
+        "rate": _rate_text(line.rate, line.rate_decimals),
         "amount": amount_text(line.amount),
         "version": line.version,
     }
