@@ -59,6 +59,7 @@ from adapters.postgres.price_books import PostgresPriceBooks
 from adapters.postgres.projections import PostgresProjections
 from adapters.postgres.protection_reads import PostgresProtectionReads
 from adapters.postgres.readmodels import PostgresReads
+from adapters.postgres.standings import PostgresStandings
 from adapters.providers import detect, parse_sse
 from adapters.providers import normalize as normalize_response
 from ledger.application.access import Keyring
@@ -75,6 +76,7 @@ from ledger.application.protection import Holds
 from ledger.application.rerating import Rerating
 from ledger.application.runner import Projections
 from ledger.application.sequencer import Sequencer, TenantDefaults
+from ledger.application.standings import Standings
 from ledger.application.tenants import Tenants
 from ledger.domain.prices import PriceList
 
@@ -104,6 +106,9 @@ class Tallybook:
         self.protection_reads = PostgresProtectionReads(database)
         self.budgets = Budgets(self.ledger, self.reads, self.protection_reads, self.audit)
         self.credits = Credits(self.ledger, self.reads, self.protection_reads)
+        self.standings = Standings(
+            PostgresStandings(database), tenants=self.reads, audit=self.audit
+        )
         self._keys = PostgresKeys(database)
         self.keys = Keys(self._keys, secrets.token_bytes)
 
@@ -139,6 +144,7 @@ class Tallybook:
     def close(self) -> None:
         """Answer what waits, then let every connection go."""
         self.ledger.close()
+        self.standings.close()
         self.reads.close()
         self.protection_reads.close()
         if "keyring" in self.__dict__:

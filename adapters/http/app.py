@@ -19,8 +19,10 @@ from adapters.http.exchange import KEY
 from adapters.http.gate import Gate, Observer
 from adapters.http.hot import routes as hot_routes
 from adapters.http.operations import Operation
+from adapters.http.paths import routed
 from adapters.http.problems import (
     CONTENT_TYPE,
+    HttpProblem,
     headers_of,
     problem,
     problem_of,
@@ -56,6 +58,12 @@ class Dispatch:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Find who answers."""
         if scope["type"] == "http":
+            raw = scope.get("raw_path") or b""
+            if b"%" in raw:
+                path = routed(raw)
+                if path is None:
+                    raise HttpProblem("no path has control characters", code="unknown_path")
+                scope["path"] = path
             route = self._static.get((scope["method"], scope["path"]))
             if route is not None:
                 scope["path_params"] = {}
@@ -158,7 +166,7 @@ def _handle_errors(api: FastAPI, methods: Callable[[Any], list[str]]) -> None:
             # FastAPI knows only its own routes; a path may be a hot one with another method.
             taken = methods(request.scope)
             status = 405 if taken else 404
-            code, detail = "unknown_path", f"there is nothing at {request.url.path}"
+            code, detail = "unknown_path", f"there is nothing at {_path(request)}"
             if taken:
                 code = "method_not_allowed"
                 detail = f"this path takes {', '.join(taken)}, not {request.method}"
@@ -176,6 +184,11 @@ def _handle_errors(api: FastAPI, methods: Callable[[Any], list[str]]) -> None:
 
 def _id(request: Request) -> str:
     return str(request.scope[KEY].request_id)
+
+
+def _path(request: Request) -> str:
+    raw: bytes | None = request.scope.get("raw_path")
+    return raw.decode("ascii", "replace") if raw else str(request.scope["path"])
 
 
 def _problem_response(request: Request, status: int, body: bytes, error: BaseException) -> Response:

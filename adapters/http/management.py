@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from starlette.responses import Response
 
 from adapters.http.exchange import KEY, Exchange
+from adapters.http.paths import template
 from ledger.application.access import require
 from ledger.application.documents.encoding import to_json
 
@@ -19,7 +20,7 @@ from ledger.application.documents.encoding import to_json
 def exchange_of(request: Request) -> Exchange:
     """Return the exchange of a request that passed the gate."""
     exchange: Exchange = request.scope[KEY]
-    exchange.route = request.scope["route"].path.replace(":path}", "}")
+    exchange.route = template(request.scope["route"].path)
     return exchange
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from adapters.http.exchange import Answer, Exchange
+from adapters.http.paths import template
 
 Handler = Callable[[Exchange], Awaitable[Answer]]
 Method = Literal["GET", "POST", "PUT", "DELETE"]
@@ -60,7 +61,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         method: HTTP method.
-        path: template, ``{name}`` for what takes no slash, ``{name:path}`` for ids of clients.
+        path: template; ids of clients are ``{name:id}``, see `adapters.http.paths`.
         handler: answers it.
         scopes: any of which opens it; empty where any key does.
         summary: for people, imperative.
@@ -91,4 +92,4 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def template(self) -> str:
         """Return the path as schemas and logs have it, without convertors."""
-        return self.path.replace(":path}", "}")
+        return template(self.path)

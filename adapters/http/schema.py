@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from adapters.http.gate import API_VERSION
 from adapters.http.operations import Body, Operation, Parameter
+from adapters.http.paths import template
 
 PROBLEM: Mapping[str, Any] = {
     "type": "object",
@@ -107,9 +108,7 @@ def build(
         for method, described in path.items():
             if method in _METHODS:
                 _add_problems(described)
-    document["paths"] = {
-        path.replace(":path}", "}"): described for path, described in sorted(paths.items())
-    }
+    document["paths"] = {template(path): described for path, described in sorted(paths.items())}
     return document
 
 

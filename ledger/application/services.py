@@ -15,6 +15,7 @@ from ledger.application.protection import Holds
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
 from ledger.application.runner import Projections
+from ledger.application.standings import Standings
 from ledger.application.tenants import Tenants
 
 
@@ -69,6 +70,11 @@ class Services(Protocol):
     @property
     def protection_reads(self) -> ProtectionReads:
         """Answers queries about budgets, holds and credit."""
+        ...
+
+    @property
+    def standings(self) -> Standings:
+        """Answers where tenants stand, many at once."""
         ...
 
     def audit(self) -> AbstractContextManager[AuditView]:

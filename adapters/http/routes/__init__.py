@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from adapters.http.operations import Operation
-from adapters.http.routes import holds, ops
+from adapters.http.routes import balance, holds, ops
 from ledger.application.services import Services
 
 
@@ -23,7 +23,11 @@ def operations(services: Services, schema: Callable[[], bytes]) -> list[Operatio
         services: that they call.
         schema: gives the OpenAPI document.
     """
-    return [*holds.operations(services), *ops.operations(services, schema)]
+    return [
+        *holds.operations(services),
+        *balance.operations(services),
+        *ops.operations(services, schema),
+    ]
 
 
 def routers(services: Services) -> list[APIRouter]:
@@ -34,4 +38,4 @@ def routers(services: Services) -> list[APIRouter]:
 
 def models() -> list[type[BaseModel]]:
     """Return the models that hot routes' bodies refer to."""
-    return [*holds.MODELS]
+    return [*balance.MODELS, *holds.MODELS]

@@ -62,7 +62,7 @@ def operations(services: Services) -> list[Operation]:
             tenant_in="body",
         )
 
-    hold = "/v2/holds/{hold:path}"
+    hold = "/v2/holds/{hold:id}"
     return [
         operation("/v2/holds", holds.authorize_async, "Ask for a call.", AuthorizeRequest),
         operation("/v2/simulate", holds.simulate_async, "Say what would be.", AuthorizeRequest),
@@ -81,7 +81,7 @@ def operations(services: Services) -> list[Operation]:
         ),
         operation(f"{hold}/void", holds.void_async, "Give a hold up.", VoidRequest, of="hold"),
         operation(
-            "/v2/captures/{capture:path}/reverse",
+            "/v2/captures/{capture:id}/reverse",
             _reverse(holds),
             "Take charge back.",
             ReverseRequest,
