@@ -97,7 +97,8 @@ def build(
     """
     api = FastAPI(title=TITLE, openapi_url=None, docs_url=None, redoc_url=None)
     for router in routes.routers(services):
-        api.include_router(router)
+        # Not `include_router`: newer versions hide the routes behind it from the schema.
+        api.router.routes.extend(router.routes)
 
     @cache
     def schema() -> bytes:

@@ -1,43 +1,154 @@
-"""What routes of the management surface share: FastAPI dependencies, answers, schema parts.
+"""What routes of the management surface share: who asks for what, pages, answers, schema parts.
 
-Handlers are plain functions, so FastAPI runs them on threads: the queries behind them block.
+Handlers are plain functions, so FastAPI runs them on threads: the queries behind them block. Their
+modules leave ``from __future__ import annotations`` out: FastAPI reads annotations when routes are
+made, and those name the local `Doors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+import msgspec
+from fastapi import Depends, Path, Query, Request
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.responses import Response
 
+from adapters.http.context import Context
+from adapters.http.cursors import DEFAULT_LIMIT, MAX_CURSOR_CHARS, MAX_LIMIT
 from adapters.http.exchange import KEY, Exchange
 from adapters.http.paths import template
-from ledger.application.access import require
+from ledger.application.access import require, require_platform
 from ledger.application.documents.encoding import to_json
+from ledger.application.services import Services
+from ledger.domain.errors import InvalidInput
 
 
 def exchange_of(request: Request) -> Exchange:
-    """Return the exchange of a request that passed the gate."""
+    """Return the exchange of a request that passed the gate.
+
+    Raises:
+        InvalidInput: ``invalid_query`` for a parameter that the route does not have.
+    """
     exchange: Exchange = request.scope[KEY]
-    exchange.route = template(request.scope["route"].path)
+    route: APIRoute = request.scope["route"]
+    exchange.route = template(route.path)
+    if exchange.query_string:
+        known = {"tenant", *_query_names(route.dependant)}
+        for name in exchange.query:
+            if name not in known:
+                raise InvalidInput(
+                    f"there is no parameter {name[:40]!r} here; there are"
+                    f" {', '.join(sorted(known))}",
+                    code="invalid_query",
+                )
     return exchange
+
+
+def _query_names(dependant: Any) -> Iterator[str]:
+    for field in dependant.query_params:
+        yield field.alias
+    for one in dependant.dependencies:
+        yield from _query_names(one)
 
 
 Called = Annotated[Exchange, Depends(exchange_of)]
 """The exchange, in a handler's parameters."""
+TenantName = Annotated[
+    str | None,
+    Query(
+        alias="tenant",
+        min_length=1,
+        max_length=256,
+        description="Whose ledger; only keys of the platform need it.",
+    ),
+]
 
 
-def allowed(*scopes: str) -> Callable[[Exchange], Exchange]:
-    """Return a dependency that checks for one of some scopes and gives the exchange."""
+class Doors:
+    """Dependencies that let a caller in who may, and give the handler its `Context`.
 
-    def check(exchange: Called) -> Exchange:
-        require(exchange.who, *scopes)
-        return exchange
+    Args:
+        services: the use cases.
+    """
 
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def tenant(self, *scopes: str) -> Any:
+        """Return a dependency for routes with the tenant in their path, as ``{tenant:id}``."""
+
+        def enter(exchange: Called, tenant: Annotated[str, Path()]) -> Context:
+            require(exchange.who, *scopes)
+            return Context(self._services, exchange, exchange.tenant(tenant))
+
+        return _door(enter, scopes)
+
+    def query(self, *scopes: str) -> Any:
+        """Return a dependency for routes about one tenant that name it with ``?tenant=``."""
+
+        def enter(exchange: Called, tenant: TenantName = None) -> Context:
+            del tenant  # `exchange.tenant` reads it; it stands here for the schema
+            require(exchange.who, *scopes)
+            return Context(self._services, exchange, exchange.tenant())
+
+        return _door(enter, scopes)
+
+    def own_or_all(self, *scopes: str) -> Any:
+        """Return a dependency for listings of one tenant, or of all for keys of the platform."""
+
+        def enter(exchange: Called, tenant: TenantName = None) -> Context:
+            require(exchange.who, *scopes)
+            everybody = exchange.who.tenant is None and tenant is None
+            return Context(self._services, exchange, None if everybody else exchange.tenant())
+
+        return _door(enter, scopes)
+
+    def platform(self, *scopes: str) -> Any:
+        """Return a dependency for what is no tenant's: only keys of the platform pass."""
+
+        def enter(exchange: Called) -> Context:
+            require(exchange.who, *scopes)
+            require_platform(exchange.who)
+            return Context(self._services, exchange, None)
+
+        return _door(enter, scopes)
+
+
+def _door(enter: Callable[..., Context], scopes: tuple[str, ...]) -> Any:
     # The schema and the tests read which scopes open a route.
-    check.scopes = scopes  # type: ignore[attr-defined] # a function takes attributes
-    return check
+    enter.scopes = scopes  # type: ignore[attr-defined] # a function takes attributes
+    return Depends(enter)
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Which page of a listing.
+
+    Attributes:
+        limit: most rows.
+        cursor: where it starts; None at the beginning.
+    """
+
+    limit: int
+    cursor: str | None
+
+
+def _page(
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_LIMIT, description="Most rows of the answer.")
+    ] = DEFAULT_LIMIT,
+    cursor: Annotated[
+        str | None,
+        Query(max_length=MAX_CURSOR_CHARS, description="`next` of the answer before."),
+    ] = None,
+) -> Page:
+    return Page(limit, cursor)
+
+
+Paged = Annotated[Page, Depends(_page)]
+"""The page that is asked for, in a handler's parameters."""
 
 
 class Document(Response):
@@ -51,16 +162,15 @@ class Document(Response):
 
 
 def request_body(
-    schema: Mapping[str, Any], *, example: Any = None, required: bool = True
+    model: type[BaseModel], *, example: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return what FastAPI adds to the schema for a body that the handler reads itself.
 
     Args:
-        schema: JSON schema.
+        model: of the body; listed in the ``MODELS`` of its module.
         example: of a body.
-        required: whether there must be one.
     """
-    content: dict[str, Any] = {"schema": dict(schema)}
+    content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
     if example is not None:
         content["example"] = example
-    return {"requestBody": {"required": required, "content": {"application/json": content}}}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}

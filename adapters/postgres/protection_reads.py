@@ -24,6 +24,7 @@ from ledger.application.protection_reads import (
     CreditStanding,
     DecisionRow,
     DueTenant,
+    HoldPlace,
     HoldRow,
     ProtectionReads,
     StepRow,
@@ -35,6 +36,7 @@ from ledger.domain.entitlements import Entitlements, entitlements_of
 from ledger.domain.entries import Entry, decode_commit, stream_of
 from ledger.domain.errors import InvalidInput, NotFound
 from ledger.domain.holds import EXPIRED, OPEN, STATUSES, HoldState, hold_digest, hold_of
+from ledger.domain.ledger import Ref
 from ledger.domain.money import AMOUNT_DECIMALS, to_scaled
 from ledger.domain.periods import to_us
 from ledger.domain.protection_entries import BudgetStepReached, HoldAuthorized, HoldRefused
@@ -121,7 +123,12 @@ class PostgresProtectionReads(PostgresReads):
     # -- holds ------------------------------------------------------------------------
 
     def holds(
-        self, *, tenant: str | None = None, only: str | None = None, limit: int
+        self,
+        *,
+        tenant: str | None = None,
+        only: str | None = None,
+        after: HoldPlace | None = None,
+        limit: int,
     ) -> Sequence[HoldRow]:
         """Return holds, the one that expires or expired last first.
 
@@ -149,6 +156,8 @@ class PostgresProtectionReads(PostgresReads):
                         "statuses": statuses.get(only or ""),
                         "due": only == "expired",
                         "now": now,
+                        "last": None if after is None else after[0],
+                        "last_key": None if after is None else UUID(bytes=after[1]),
                     },
                 )
                 for tenant_id, body in cursor:
@@ -219,6 +228,7 @@ class PostgresProtectionReads(PostgresReads):
         decision: str | None = None,
         hold: str | None = None,
         since: int | None = None,
+        before: Ref | None = None,
         limit: int,
     ) -> Sequence[DecisionRow]:
         """Return the kept answers to authorizations, newest first.
@@ -242,7 +252,7 @@ class PostgresProtectionReads(PostgresReads):
 
         def ask(snapshot: _Snapshot) -> list[DecisionRow]:
             row = self._tenant(snapshot, tenant)
-            found = self._entries(snapshot, row, wanted, hold or "", since, limit)
+            found = self._entries(snapshot, row, wanted, hold or "", since, before, limit)
             answers = [
                 (version, index, entry)
                 for version, index, entry in found
@@ -257,7 +267,13 @@ class PostgresProtectionReads(PostgresReads):
         return self._ask(ask)
 
     def steps(
-        self, *, tenant: str, budget: str | None = None, since: int | None = None, limit: int
+        self,
+        *,
+        tenant: str,
+        budget: str | None = None,
+        since: int | None = None,
+        before: Ref | None = None,
+        limit: int,
     ) -> Sequence[StepRow]:
         """Return the steps that fired, newest first."""
 
@@ -275,7 +291,7 @@ class PostgresProtectionReads(PostgresReads):
                     budget is None or terms[entry.budget].name == budget
                 )
 
-            found = self._entries(snapshot, row, wanted, "", since, limit)
+            found = self._entries(snapshot, row, wanted, "", since, before, limit)
             return [
                 _step_row(row, version, index, entry, terms[entry.budget])
                 for version, index, entry in found
@@ -291,6 +307,7 @@ class PostgresProtectionReads(PostgresReads):
         wanted: Callable[[Entry], bool],
         having: str,
         since: int | None,
+        before: Ref | None,
         limit: int,
     ) -> list[tuple[int, int, Entry]]:
         """Return entries with their places, newest first, reading commits backwards in pieces.
@@ -301,15 +318,19 @@ class PostgresProtectionReads(PostgresReads):
             wanted: which entries.
             having: commits without these characters are left out by the server.
             since: stop at commits recorded before.
+            before: start below this place; None at the end.
             limit: most entries.
         """
         found: list[tuple[int, int, Entry]] = []
-        for version, state in self._backwards(snapshot, tenant, having):
+        below = _NEWEST if before is None else before[0] + 1
+        for version, state in self._backwards(snapshot, tenant, having, below):
             commit = decode_commit(state)
             if since is not None and commit.recorded_at < since:
                 break
             for index in range(len(commit.entries) - 1, -1, -1):
                 entry = commit.entries[index]
+                if before is not None and (version, index) >= before:
+                    continue
                 if wanted(entry):
                     found.append((version, index, entry))
                     if len(found) >= limit:
@@ -317,9 +338,8 @@ class PostgresProtectionReads(PostgresReads):
         return found
 
     def _backwards(
-        self, snapshot: _Snapshot, tenant: TenantRow, having: str
+        self, snapshot: _Snapshot, tenant: TenantRow, having: str, before: int
     ) -> Iterator[tuple[int, bytes]]:
-        before = _NEWEST
         while True:
             rows = snapshot.execute(
                 self._protection["commits_before"],

@@ -19,7 +19,7 @@ from uuid import UUID
 import psycopg
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed, Identifier, Placeholder
 
 from adapters.postgres import queries
 from adapters.postgres.database import Database
@@ -51,6 +51,7 @@ from ledger.domain.usage import key_digest
 IDLE_CONNECTIONS = 4
 """Most connections kept open between queries."""
 _FETCH_COMMITS = 20
+_FETCH_GROUPS = 1000
 _COLUMNS = {name: name for name in GROUPINGS} | {"user": "usage_user"}
 _T = TypeVar("_T")
 
@@ -129,7 +130,14 @@ class PostgresReads:
     # -- rollups ----------------------------------------------------------------------
 
     def usage(
-        self, *, tenant: str, start: date | None, end: date | None, by: Sequence[str]
+        self,
+        *,
+        tenant: str,
+        start: date | None,
+        end: date | None,
+        by: Sequence[str],
+        after: Sequence[str] | None = None,
+        limit: int | None = None,
     ) -> Sequence[UsageRow]:
         """Return grouped usage; groups in order, those that add up to nothing left out.
 
@@ -138,14 +146,18 @@ class PostgresReads:
             InvalidInput: ``unknown_grouping``.
         """
         columns = _columns(by)
+        later, asked = _later(by, after)
 
         def ask(snapshot: Connection[TupleRow]) -> list[UsageRow]:
             tenant_id = self._tenant(snapshot, tenant).tenant_id
-            rows = snapshot.execute(
-                self._sql["usage"].format(columns=columns),
-                {"tenant_id": tenant_id, "start": start, "end": end},
-            )
-            return _usage_rows(rows, len(by))
+            # On the server: there may be far more groups than are wanted.
+            with snapshot.cursor(name="tallybook_usage") as rows:
+                rows.itersize = _FETCH_GROUPS
+                rows.execute(
+                    self._sql["usage"].format(columns=columns, later=later),
+                    {"tenant_id": tenant_id, "start": start, "end": end, **asked},
+                )
+                return _usage_rows(rows, len(by), limit)
 
         return self._ask(ask)
 
@@ -413,13 +425,32 @@ def _columns(by: Sequence[str]) -> Composed:
     return Composed([SQL("{}, ").format(Identifier(_COLUMNS[name])) for name in by])
 
 
-def _usage_rows(rows: Iterable[TupleRow], width: int) -> list[UsageRow]:
+def _later(by: Sequence[str], after: Sequence[str] | None) -> tuple[Composed, dict[str, str]]:
+    """Return the condition that a group comes after another, and its parameters."""
+    if after is None or not by:
+        return Composed([]), {}
+    if len(after) != len(by):
+        raise InvalidInput("a group has a value for each grouping", code="unknown_grouping")
+    names = [f"after_{place}" for place in range(len(by))]
+    values = [
+        SQL("{}::date" if name == "day" else "{}").format(Placeholder(place))
+        for name, place in zip(by, names, strict=True)
+    ]
+    condition = SQL("AND ({}) > ({})").format(
+        SQL(", ").join(Identifier(_COLUMNS[name]) for name in by), SQL(", ").join(values)
+    )
+    return condition, dict(zip(names, after, strict=True))
+
+
+def _usage_rows(rows: Iterable[TupleRow], width: int, limit: int | None) -> list[UsageRow]:
     """Put the rows of one group, which differ in their cost currency, together."""
     groups: dict[tuple[str, ...], list[TupleRow]] = {}
     for row in rows:
         group = tuple(
             value.isoformat() if isinstance(value, date) else str(value) for value in row[:width]
         )
+        if len(groups) == limit and group not in groups:
+            break
         groups.setdefault(group, []).append(row[width:])
     return [_usage_row(group, parts) for group, parts in groups.items()]
 

@@ -28,7 +28,10 @@ class KeyRefused(Refused):
 
 
 class Forbidden(Refused):
-    """The key is good, but not for this: ``missing_scope`` or ``foreign_tenant``."""
+    """The key is good, but not for this.
+
+    Codes: ``missing_scope``, ``foreign_tenant``, ``platform_only``.
+    """
 
     default_code = "forbidden"
 
@@ -95,6 +98,16 @@ def require(caller: Caller, *scopes: str) -> None:
     if not caller.may(*scopes):
         wanted = " or ".join(scopes)
         raise Forbidden(f"this needs a key with the scope {wanted}", code="missing_scope")
+
+
+def require_platform(caller: Caller) -> None:
+    """Check that a caller has a key of the platform.
+
+    Raises:
+        Forbidden: ``platform_only``.
+    """
+    if caller.tenant is not None:
+        raise Forbidden("this is no tenant's; it needs a key of the platform", code="platform_only")
 
 
 def tenant_of(caller: Caller, *named: str | None) -> str:

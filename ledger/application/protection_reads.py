@@ -17,6 +17,7 @@ from ledger.domain.credits import Grant
 from ledger.domain.entitlements import Entitlements
 from ledger.domain.holds import EXPIRED, OPEN, HoldState
 from ledger.domain.ladder import Forecast, forecast
+from ledger.domain.ledger import Ref
 from ledger.domain.protection_entries import Reason
 from ledger.domain.shapes import CompiledShape
 from ledger.domain.windows import buckets, window_at
@@ -25,6 +26,8 @@ DECISIONS = ("allow", "allow_partial", "allow_downgraded", "confirm", "deny")
 """What an authorization can decide."""
 HOLD_KINDS = ("open", "expired", "overrun")
 """What `ProtectionReads.holds` can be asked for."""
+HoldPlace = tuple[int, bytes]
+"""Place of a hold in the listing of a tenant's: when it expires, and `hold_digest` of its id."""
 
 
 class BudgetStanding(msgspec.Struct, frozen=True, kw_only=True):
@@ -282,13 +285,19 @@ class ProtectionReads(Protocol):
         ...
 
     def holds(
-        self, *, tenant: str | None = None, only: str | None = None, limit: int
+        self,
+        *,
+        tenant: str | None = None,
+        only: str | None = None,
+        after: HoldPlace | None = None,
+        limit: int,
     ) -> Sequence[HoldRow]:
         """Return holds, the one that expires or expired last first.
 
         Args:
             tenant: whose; None for all.
             only: one of `HOLD_KINDS`; None for all.
+            after: only those that come after this place, of one tenant's.
             limit: most rows.
         """
         ...
@@ -308,6 +317,7 @@ class ProtectionReads(Protocol):
         decision: str | None = None,
         hold: str | None = None,
         since: int | None = None,
+        before: Ref | None = None,
         limit: int,
     ) -> Sequence[DecisionRow]:
         """Return the kept answers to authorizations, newest first.
@@ -317,12 +327,19 @@ class ProtectionReads(Protocol):
             decision: one of `DECISIONS`; None for all.
             hold: id of a hold; None for all.
             since: no older ones, microseconds; None from the beginning.
+            before: only those before this place of the ledger.
             limit: most rows.
         """
         ...
 
     def steps(
-        self, *, tenant: str, budget: str | None = None, since: int | None = None, limit: int
+        self,
+        *,
+        tenant: str,
+        budget: str | None = None,
+        since: int | None = None,
+        before: Ref | None = None,
+        limit: int,
     ) -> Sequence[StepRow]:
         """Return the steps that fired, newest first; members as in `decisions`."""
         ...

@@ -79,7 +79,14 @@ class Reads(Protocol):
         ...
 
     def usage(
-        self, *, tenant: str, start: date | None, end: date | None, by: Sequence[str]
+        self,
+        *,
+        tenant: str,
+        start: date | None,
+        end: date | None,
+        by: Sequence[str],
+        after: Sequence[str] | None = None,
+        limit: int | None = None,
     ) -> Sequence[UsageRow]:
         """Return grouped usage of local days in ``[start, end)`` from the daily rollups.
 
@@ -88,6 +95,8 @@ class Reads(Protocol):
             start: first local day; None from the beginning.
             end: first local day no longer included; None to the end.
             by: some of `GROUPINGS`, in the order of the result.
+            after: only groups that come after this one.
+            limit: most groups; None for all.
         """
         ...
 

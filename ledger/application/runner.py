@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
@@ -211,18 +212,23 @@ class UsageDailyRunner:
         with self._store.batch(name=self.name) as batch:
             return self._project(batch, upto=upto)
 
-    def catch_up(self, *, stop: threading.Event | None = None) -> ProjectionStatus:
+    def catch_up(
+        self, *, stop: threading.Event | None = None, within_s: float | None = None
+    ) -> ProjectionStatus:
         """Run batches until everything counts that was in the log when this was called.
 
         Args:
             stop: ends it after the batch at hand.
+            within_s: no batch is begun after that long.
 
         Raises:
             ConnectionLost: the database went away; call it again.
         """
         goal = self.status().head
+        end_s = None if within_s is None else time.monotonic() + within_s
         while not (stop is not None and stop.is_set()) and self.step(upto=goal):
-            pass
+            if end_s is not None and time.monotonic() >= end_s:
+                break
         return self.status()
 
     def follow(
@@ -380,9 +386,9 @@ class Projections:
         """Return how far each projection is."""
         return [self.runner(name).status() for name in self.names]
 
-    def catch_up(self) -> list[ProjectionStatus]:
+    def catch_up(self, *, within_s: float | None = None) -> list[ProjectionStatus]:
         """Make everything count that is in the log now; see `UsageDailyRunner.catch_up`."""
-        return [self.runner(name).catch_up() for name in self.names]
+        return [self.runner(name).catch_up(within_s=within_s) for name in self.names]
 
     def follow(self, *, stop: threading.Event, poll_s: float = POLL_S) -> None:
         """Keep all projections up with the log until ``stop`` is set."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -86,3 +86,84 @@ class BalanceDocument(Answered):
     credit: CreditSumsDocument
     periods: list[PeriodDocument]
     total: SumsDocument
+
+
+class UsageRowDocument(Answered):
+    """A group; it also has a member for each grouping that was asked for."""
+
+    quantity: Annotated[Amount | None, Field(description="null where the group mixes meters.")]
+    charge: Amount
+    costs: Costs
+    unpriced: Annotated[
+        Amount | None, Field(description="Quantity without a price; null as above.")
+    ]
+
+
+class UsageDocument(Answered):
+    """What a tenant used, grouped, in order of the groups."""
+
+    tenant: str
+    currency: str
+    timezone: str
+    from_: Annotated[str | None, Field(alias="from", description="First day.")]
+    to: Annotated[str | None, Field(description="The day after the last one.")]
+    by: list[str]
+    lag: Annotated[
+        int, Field(ge=0, description="Log positions, of all tenants, that are not counted yet.")
+    ]
+    rows: list[UsageRowDocument]
+    next: Annotated[str | None, Field(description="Cursor of the next page.")]
+
+
+class ProofDocument(Answered):
+    """Where in the log an entry is."""
+
+    receipt: str
+    commit: int
+    index: int
+    digest: Annotated[str, Field(description="Of the commit, hex.")]
+    before: Annotated[str, Field(description="Digest of the commit before; empty in the first.")]
+    recorded_at: Time
+    position: Annotated[int, Field(description="Of the commit in the whole log.")]
+
+
+class ChangeDocument(Answered):
+    """One step in an event's life; amounts as in the explanation's rating."""
+
+    kind: Literal["recorded", "void", "adjust", "rerate", "applied", "conflict", "reversal"]
+    proof: ProofDocument
+    source: str
+    id: str
+    reason: str
+    note: str
+    took_back: dict[str, Any] | None
+    posted: dict[str, Any] | None
+    payload: Any
+    amount: Annotated[str | None, Field(description="Charge that a reversal took back.")]
+
+
+class ExplanationDocument(Answered):
+    """All there is to say of a usage event."""
+
+    tenant: str
+    currency: str
+    timezone: str
+    book: str
+    source: str
+    id: str
+    event: Annotated[
+        dict[str, Any], Field(description="Canonical members as recorded, defaults left out.")
+    ]
+    occurred_at: Time
+    time_defaulted: bool
+    fingerprint: str
+    proof: ProofDocument
+    rating: Annotated[
+        dict[str, Any], Field(description="Amounts as recorded, leaf by leaf, with the prices.")
+    ]
+    timeline: list[ChangeDocument]
+    standing: Literal["recorded", "voided", "adjusted", "rerated"]
+    stands: dict[str, Any] | None
+    charge: Amount | None
+    costs: Costs
+    recomputed: Literal["equal", "different", "unpriced"]

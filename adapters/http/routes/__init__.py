@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from adapters.http.operations import Operation
-from adapters.http.routes import balance, holds, ops
+from adapters.http.routes import balance, holds, ops, reads
 from ledger.application.services import Services
 
 
@@ -32,8 +32,7 @@ def operations(services: Services, schema: Callable[[], bytes]) -> list[Operatio
 
 def routers(services: Services) -> list[APIRouter]:
     """Return all routers of the management surface."""
-    del services
-    return []
+    return [module.router(services) for module in (reads,)]
 
 
 def models() -> list[type[BaseModel]]:

@@ -39,6 +39,11 @@ WHERE tenant_id = coalesce(%(tenant_id)s::integer, tenant_id)
         OR status = ANY (%(statuses)s)
         OR (%(due)s AND status = 0 AND expires_at <= %(now)s)
     )
+    AND (
+        %(last)s::bigint IS NULL
+        OR expires_at < %(last)s
+        OR (expires_at = %(last)s AND key > %(last_key)s::uuid)
+    )
 ORDER BY expires_at DESC, tenant_id, key;
 
 -- name: hold

@@ -26,7 +26,7 @@ ORDER BY period;
 
 -- name: usage
 -- {columns} are some of the grouping columns, each followed by a comma. Rows that add up to
--- nothing do not mix meters: they are what an adjustment took away.
+-- nothing do not mix meters: they are what an adjustment took away. {later} starts a page.
 SELECT
     {columns}
     cost_currency,
@@ -40,6 +40,7 @@ FROM usage_daily
 WHERE tenant_id = %(tenant_id)s
     AND day >= coalesce(%(start)s::date, '-infinity')
     AND day < coalesce(%(end)s::date, 'infinity')
+    {later}
 GROUP BY {columns} cost_currency
 HAVING bool_or(quantity <> 0 OR charge <> 0 OR cost <> 0)
 ORDER BY {columns} cost_currency;
