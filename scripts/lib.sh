@@ -140,7 +140,9 @@ install_all() {
     say "Setting up $venv (once, about a minute) ..."
     rm -f -- "$venv/tallybook-$1.stamp" || die "$venv cannot be written to"
     venv_works || make_venv
-    pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps)
+    # Most of what is installed is never imported: Python compiles what is, when it is.
+    pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps
+        --no-compile)
     # A user's `pip install --user` habit cannot be followed inside a virtual environment.
     export PIP_USER=0
     quietly "${pip[@]}" --require-hashes --only-binary=:all: -r "$root/$(lock_file "$1")" ||
