@@ -1,4 +1,4 @@
-"""Column arrays in PostgreSQL's binary form, packed in one go.
+"""Parameters in PostgreSQL's binary form: column arrays, packed in one go, and numbers.
 
 psycopg packs a list element by element, which at thousands of rows a batch costs more than the
 insert itself. Format: src/backend/utils/adt/arrayfuncs.c, array_recv: dimensions, null flag,
@@ -18,10 +18,13 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 _HEADER = ">iiiii"
+_EIGHT = array("I", pack(">I", 8))
+"""The length of an ``int8`` in wire form."""
+_length = Struct(">i").pack
 
 
-class PackedArray:
-    """An array parameter that is in wire form already."""
+class Packed:
+    """A parameter that is in wire form already."""
 
     __slots__ = ("data",)
     oid: ClassVar[int]
@@ -30,31 +33,37 @@ class PackedArray:
         self.data = data
 
 
-class UuidArray(PackedArray):
+class Int8(Packed):
+    """``int8``."""
+
+    oid = 20
+
+
+class UuidArray(Packed):
     """``uuid[]``."""
 
     oid = 2951
 
 
-class Int8Array(PackedArray):
+class Int8Array(Packed):
     """``int8[]``."""
 
     oid = 1016
 
 
-class Int4Array(PackedArray):
+class Int4Array(Packed):
     """``int4[]``."""
 
     oid = 1007
 
 
-class ByteaArray(PackedArray):
+class ByteaArray(Packed):
     """``bytea[]``."""
 
     oid = 1001
 
 
-class TextArray(PackedArray):
+class TextArray(Packed):
     """``text[]``."""
 
     oid = 1009
@@ -66,6 +75,11 @@ def _head(element_oid: int, count: int) -> bytes:
     return pack(_HEADER, 1, 0, element_oid, count, 1)
 
 
+def int8(value: int) -> Int8:
+    """Return an integer as ``int8``."""
+    return Int8(pack(">q", value))
+
+
 def uuids(values: Sequence[bytes]) -> UuidArray:
     """Return 16-byte digests as ``uuid[]``."""
     if not values:
@@ -75,8 +89,13 @@ def uuids(values: Sequence[bytes]) -> UuidArray:
 
 def int8s(values: Sequence[int]) -> Int8Array:
     """Return integers as ``int8[]``."""
-    one = Struct(">iq").pack
-    return Int8Array(_head(20, len(values)) + b"".join([one(8, value) for value in values]))
+    packed = array("q", values)
+    if sys.byteorder == "little":
+        packed.byteswap()
+    halves = array("I", packed.tobytes())
+    flat = _EIGHT * (3 * len(values))
+    flat[1::3], flat[2::3] = halves[::2], halves[1::2]
+    return Int8Array(_head(20, len(values)) + flat.tobytes())
 
 
 def int4s(values: Sequence[int]) -> Int4Array:
@@ -104,7 +123,10 @@ def repeated_int4s(runs: Sequence[tuple[int, int]]) -> Int4Array:
 
 
 def _blobs(values: Sequence[bytes]) -> bytes:
-    return b"".join([part for value in values for part in (pack(">i", len(value)), value)])
+    parts = [b""] * (2 * len(values))
+    parts[::2] = [_length(len(value)) for value in values]
+    parts[1::2] = values
+    return b"".join(parts)
 
 
 def byteas(values: Sequence[bytes]) -> ByteaArray:
@@ -120,12 +142,12 @@ def texts(values: Sequence[str]) -> TextArray:
 class _PackedDumper(Dumper):
     format = Format.BINARY
 
-    def dump(self, obj: PackedArray) -> bytes:
+    def dump(self, obj: Packed) -> bytes:
         return obj.data
 
 
 def register(context: AdaptContext) -> None:
-    """Teach a connection, or a cursor made before that, to send packed arrays."""
-    for cls in (UuidArray, Int8Array, Int4Array, ByteaArray, TextArray):
+    """Teach a connection, or a cursor made before that, to send packed parameters."""
+    for cls in (Int8, UuidArray, Int8Array, Int4Array, ByteaArray, TextArray):
         dumper = type(f"{cls.__name__}Dumper", (_PackedDumper,), {"oid": cls.oid})
         context.adapters.register_dumper(cls, dumper)

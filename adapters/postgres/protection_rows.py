@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from psycopg import Connection, Cursor
+from psycopg import Connection
 
 from adapters.postgres import arrays
+from adapters.postgres.exchange import Answer, Exchange
 from adapters.postgres.rows import Row, amount_text
 from ledger.application.ports import LedgerWrite, TenantKey
 from ledger.application.prefetch_holds import DUE_AT_ONCE
@@ -90,21 +91,9 @@ def load_counters(
     return {(row[0], (row[1], row[2])): counter_of(row[3:]) for row in rows.fetchall()}
 
 
-def ask_holds(connection: Connection[Row], sql: Any, keys: Collection[TenantKey]) -> Cursor[Row]:
-    """Ask for holds; `holds_of` reads the answer."""
-    return connection.execute(
-        sql["holds"],
-        {
-            "tenants": arrays.int4s([tenant_id for tenant_id, _ in keys]),
-            "keys": arrays.uuids([digest for _, digest in keys]),
-        },
-        binary=True,
-    )
-
-
-def holds_of(cursor: Cursor[Row]) -> dict[TenantKey, HoldState]:
+def holds_of(answer: Answer) -> dict[TenantKey, HoldState]:
     """Return holds by tenant number and digest."""
-    return {(row[0], row[1].bytes): hold_of(bytes(row[2])) for row in cursor.fetchall()}
+    return {(row[0], row[1]): hold_of(row[2]) for row in answer.rows}
 
 
 def load_due(
@@ -129,15 +118,15 @@ def load_next_expiries(
     return {row[0]: row[1] for row in rows.fetchall() if row[1] is not None}
 
 
-def write_protection(connection: Connection[Row], sql: Any, writes: Sequence[LedgerWrite]) -> None:
-    """Write what a batch changed, one statement a table."""
+def write_protection(exchange: Exchange, writes: Sequence[LedgerWrite]) -> None:
+    """Ask for writing what a batch changed, one statement a table."""
     guarded = [
         (write.state, write.state.guard) for write in writes if write.state.guard is not None
     ]
     if not guarded:
         return
-    _write_heads(connection, sql, guarded)
-    _write_budgets(connection, sql, guarded)
+    _write_heads(exchange, guarded)
+    _write_budgets(exchange, guarded)
     counters = [
         (state.tenant_id, key, guard.counters[key])
         for state, guard in guarded
@@ -145,8 +134,8 @@ def write_protection(connection: Connection[Row], sql: Any, writes: Sequence[Led
     ]
     if counters:
         values = [counter for _, _, counter in counters]
-        connection.execute(
-            sql["upsert_counters"],
+        exchange.ask(
+            "upsert_counters",
             {
                 "tenants": arrays.int4s([tenant_id for tenant_id, _, _ in counters]),
                 "budgets": arrays.int4s([key[0] for _, key, _ in counters]),
@@ -159,14 +148,14 @@ def write_protection(connection: Connection[Row], sql: Any, writes: Sequence[Led
                 "until_us": arrays.int8s([one.until for one in values]),
             },
         )
-    _write_holds(connection, sql, guarded)
-    _write_grants(connection, sql, guarded)
+    _write_holds(exchange, guarded)
+    _write_grants(exchange, guarded)
 
 
 _Guarded = Sequence[tuple[LedgerState, Protection]]
 
 
-def _write_heads(connection: Connection[Row], sql: Any, guarded: _Guarded) -> None:
+def _write_heads(exchange: Exchange, guarded: _Guarded) -> None:
     heads = [
         (state.tenant_id, guard)
         for state, guard in guarded
@@ -175,8 +164,8 @@ def _write_heads(connection: Connection[Row], sql: Any, guarded: _Guarded) -> No
     if not heads:
         return
     guards = [guard for _, guard in heads]
-    connection.execute(
-        sql["upsert_protection"],
+    exchange.ask(
+        "upsert_protection",
         {
             "tenants": arrays.int4s([tenant_id for tenant_id, _ in heads]),
             "expiries": arrays.int8s([one.next_expiry for one in guards]),
@@ -190,15 +179,15 @@ def _write_heads(connection: Connection[Row], sql: Any, guarded: _Guarded) -> No
         guard.stored = True
 
 
-def _write_budgets(connection: Connection[Row], sql: Any, guarded: _Guarded) -> None:
+def _write_budgets(exchange: Exchange, guarded: _Guarded) -> None:
     budgets = [
         (state.tenant_id, guard.budgets[number])
         for state, guard in guarded
         for number in guard.touched_budgets
     ]
     if budgets:
-        connection.execute(
-            sql["upsert_budgets"],
+        exchange.ask(
+            "upsert_budgets",
             {
                 "tenants": arrays.int4s([tenant_id for tenant_id, _ in budgets]),
                 "numbers": arrays.int4s([one.number for _, one in budgets]),
@@ -208,7 +197,7 @@ def _write_budgets(connection: Connection[Row], sql: Any, guarded: _Guarded) -> 
         )
 
 
-def _write_holds(connection: Connection[Row], sql: Any, guarded: _Guarded) -> None:
+def _write_holds(exchange: Exchange, guarded: _Guarded) -> None:
     holds = [
         (state.tenant_id, digest, guard.holds[digest])
         for state, guard in guarded
@@ -216,8 +205,8 @@ def _write_holds(connection: Connection[Row], sql: Any, guarded: _Guarded) -> No
     ]
     if holds:
         values = [hold for _, _, hold in holds]
-        connection.execute(
-            sql["upsert_holds"],
+        exchange.ask(
+            "upsert_holds",
             {
                 "tenants": arrays.int4s([tenant_id for tenant_id, _, _ in holds]),
                 "keys": arrays.uuids([digest for _, digest, _ in holds]),
@@ -228,7 +217,7 @@ def _write_holds(connection: Connection[Row], sql: Any, guarded: _Guarded) -> No
         )
 
 
-def _write_grants(connection: Connection[Row], sql: Any, guarded: _Guarded) -> None:
+def _write_grants(exchange: Exchange, guarded: _Guarded) -> None:
     grants = [
         (state.tenant_id, guard.credit.grants[number])
         for state, guard in guarded
@@ -237,8 +226,8 @@ def _write_grants(connection: Connection[Row], sql: Any, guarded: _Guarded) -> N
     if not grants:
         return
     values = [grant for _, grant in grants]
-    connection.execute(
-        sql["upsert_grants"],
+    exchange.ask(
+        "upsert_grants",
         {
             "tenants": arrays.int4s([tenant_id for tenant_id, _ in grants]),
             "numbers": arrays.int4s([one.number for one in values]),

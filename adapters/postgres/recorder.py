@@ -49,10 +49,11 @@ class LedgerRecorder(PostgresApplicationRecorder):
             " (notification_id, originator_id, originator_version, topic, state)"
             " SELECT coalesce((SELECT max(notification_id) FROM {table}), 0) + place,"
             " originator_id, originator_version, topic, state"
-            " FROM unnest(%s, %s, %s, %s) WITH ORDINALITY"
+            " FROM unnest(%(streams)s, %(versions)s, %(topics)s, %(states)s) WITH ORDINALITY"
             " AS new (originator_id, originator_version, topic, state, place)"
             " RETURNING notification_id"
         ).format(table=Identifier(datastore.schema, LOG_TABLE))
+        self.notify_statement = SQL("NOTIFY {}").format(Identifier(self.channel_name))
 
     def append(self, cursor: Cursor[Any], stored_events: Sequence[StoredEvent]) -> None:
         """Insert stored events in a transaction that holds the writer lock; ids are returned rows.
@@ -64,12 +65,12 @@ class LedgerRecorder(PostgresApplicationRecorder):
         self._notify_channel(cursor)
         cursor.execute(
             self.insert_columns_statement,
-            (
-                texts([str(event.originator_id) for event in stored_events]),
-                int8s([event.originator_version for event in stored_events]),
-                texts([event.topic for event in stored_events]),
-                byteas([event.state for event in stored_events]),
-            ),
+            {
+                "streams": texts([str(event.originator_id) for event in stored_events]),
+                "versions": int8s([event.originator_version for event in stored_events]),
+                "topics": texts([event.topic for event in stored_events]),
+                "states": byteas([event.state for event in stored_events]),
+            },
         )
 
     def _insert_stored_events(

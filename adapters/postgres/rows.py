@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -28,11 +29,9 @@ def one(cursor: Cursor[Row]) -> Row:
     return row
 
 
-def key_rows(cursor: Cursor[Row]) -> dict[TenantKey, KeyRow]:
+def key_rows(rows: Sequence[Row]) -> dict[TenantKey, KeyRow]:
     """Return rows of ``usage_keys`` by tenant number and digest."""
-    return {
-        (row[0], row[1].bytes): KeyRow(row[2], row[3], row[4].bytes) for row in cursor.fetchall()
-    }
+    return {(row[0], row[1]): KeyRow(*row[2:]) for row in rows}
 
 
 def ledger_state(row: Row) -> LedgerState:

@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
-from uuid import UUID
 
 import psycopg
 from eventsourcing import persistence
-from eventsourcing.persistence import StoredEvent
-from psycopg import Connection, Cursor
+from psycopg import Connection
 from psycopg.rows import tuple_row
+from psycopg.sql import Composable
 
-from adapters.postgres import arrays, protection_rows, queries
+from adapters.postgres import arrays, ledger_rows, protection_rows, queries, rare_rows
+from adapters.postgres.exchange import Answer, Exchange, Parameters
 from adapters.postgres.recorder import WRITER_LOCK, LedgerRecorder
 from adapters.postgres.rows import (
     Row,
-    amount_text,
     balance_of,
     correction_of,
-    costs_text,
     key_rows,
     ledger_state,
     one,
-    quantities_text,
-    reversal_body,
 )
 from ledger.application.ports import (
     Batch,
@@ -50,9 +46,9 @@ from ledger.domain.entries import (
 )
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.holds import HoldState
-from ledger.domain.ledger import Balance, CorrectionState, LedgerState, UnpricedUsage
+from ledger.domain.ledger import Balance, CorrectionState, LedgerState
 from ledger.domain.meters import QUANTITY_DECIMALS
-from ledger.domain.money import scaled_text, to_scaled
+from ledger.domain.money import to_scaled
 from ledger.domain.protection import CounterKey
 from ledger.domain.shapes import shape_from_body
 
@@ -83,19 +79,24 @@ class PostgresStore:
 
     Args:
         conninfo: libpq connection string or URL.
-        recorder: of the same database; writes the log.
+        recorder: of the same database; knows how the log is written.
         schema: where the tables are.
     """
 
     def __init__(self, conninfo: str, recorder: LedgerRecorder, *, schema: str) -> None:
         self._conninfo = conninfo
-        self._recorder = recorder
         self._schema = schema
         self._connection: Connection[Row] | None = None
+        self._exchange: Exchange | None = None
+        self._statements: dict[str, Composable] = {
+            **queries.load("store"),
+            "append": recorder.insert_columns_statement,
+            "notify": recorder.notify_statement,
+        }
 
-    def _connect(self) -> Connection[Row]:
-        connection = self._connection
-        if connection is None or connection.closed:
+    def _connect(self) -> tuple[Connection[Row], Exchange]:
+        connection, exchange = self._connection, self._exchange
+        if connection is None or exchange is None or connection.closed:
             connection = Connection.connect(
                 self._conninfo,
                 autocommit=True,
@@ -106,8 +107,9 @@ class PostgresStore:
             )
             connection.execute(SESSION_SETTINGS, prepare=False)
             arrays.register(connection)
-            self._connection = connection
-        return connection
+            exchange = Exchange(connection, self._statements)
+            self._connection, self._exchange = connection, exchange
+        return connection, exchange
 
     @contextlib.contextmanager
     def batch(
@@ -115,13 +117,10 @@ class PostgresStore:
     ) -> Iterator[Batch]:
         """Open a batch; see `LedgerStore`."""
         try:
-            connection = self._connect()
-            batch = _PostgresBatch(connection, self._recorder)
-            try:
-                batch.begin(since=since, keys=keys, holds=holds)
-                yield batch
-            finally:
-                batch.end()
+            batch = _PostgresBatch(*self._connect())
+            batch.begin(since=since, keys=keys, holds=holds)
+            yield batch
+            batch.end()
         except (persistence.OperationalError, persistence.InterfaceError) as error:
             # Prices are read through the library, which has errors of its own.
             self.close()
@@ -150,9 +149,9 @@ class _PostgresBatch:
 
     opening: Opening
 
-    def __init__(self, connection: Connection[Row], recorder: LedgerRecorder) -> None:
+    def __init__(self, connection: Connection[Row], exchange: Exchange) -> None:
         self._connection = connection
-        self._recorder = recorder
+        self._exchange = exchange
         self._sql = queries.load("store")
         self._open = False
         self._last_tenant: int | None = None
@@ -162,47 +161,43 @@ class _PostgresBatch:
         self, *, since: int, keys: Collection[TenantKey], holds: Collection[TenantKey]
     ) -> None:
         """Begin, lock, and read what the opening tells, in one round trip."""
-        sql = self._sql
-        connection = self._connection
-        with connection.pipeline():
-            connection.execute("BEGIN")
-            self._open = True
-            connection.execute(sql["lock_writer"], {"lock": WRITER_LOCK})
-            clock = connection.execute(sql["read_clock"])
-            changes = connection.execute(
-                sql["changes"], {"since": since, "limit": CHANGES_LIMIT + 1}, binary=True
-            )
-            taken = self._ask_keys(keys) if keys else None
-            known = protection_rows.ask_holds(connection, sql, holds) if holds else None
-        now, head = one(clock)
-        streams = [row[1] for row in changes.fetchall()]
+        exchange = self._exchange
+        exchange.ask("begin")
+        # The lock is a statement of its own: what is read after it sees what its last holder wrote.
+        exchange.ask("lock_writer", {"lock": arrays.int8(WRITER_LOCK)})
+        clock = exchange.ask("read_clock")
+        limit = arrays.int8(CHANGES_LIMIT + 1)
+        changes = exchange.ask("changes", {"since": arrays.int8(since), "limit": limit})
+        taken = exchange.ask("keys", _places(keys)) if keys else None
+        known = exchange.ask("holds", _places(holds)) if holds else None
+        exchange.run()
+        self._open = True
+        [(now, head)] = clock.rows
+        streams = [stream for (stream,) in changes.rows]
         self.opening = Opening(
             now=now,
             head=head or 0,
             changed=list(dict.fromkeys(streams)) if len(streams) <= CHANGES_LIMIT else None,
-            keys={} if taken is None else key_rows(taken),
+            keys={} if taken is None else key_rows(taken.rows),
             holds={} if known is None else protection_rows.holds_of(known),
         )
 
     def end(self) -> None:
         """Roll back what was not committed."""
-        if self._open and not self._connection.closed:
+        if self._open:
             self._open = False
-            self._connection.execute("ROLLBACK")
+            # Not through psycopg, which upon a rollback drops every prepared statement.
+            self._exchange.ask("rollback")
+            self._exchange.run()
 
-    def _ask_keys(self, keys: Collection[TenantKey]) -> Cursor[Row]:
-        return self._connection.execute(
-            self._sql["keys"],
-            {
-                "tenants": arrays.int4s([tenant_id for tenant_id, _ in keys]),
-                "keys": arrays.uuids([digest for _, digest in keys]),
-            },
-            binary=True,
-        )
+    def _answer(self, name: str, parameters: Parameters) -> Answer:
+        answer = self._exchange.ask(name, parameters)
+        self._exchange.run()
+        return answer
 
     def keys(self, keys: Collection[TenantKey]) -> dict[TenantKey, KeyRow]:
         """Return those keys that are taken."""
-        return key_rows(self._ask_keys(keys))
+        return key_rows(self._answer("keys", _places(keys)).rows)
 
     def tenants(self, names: Collection[str]) -> list[LedgerState]:
         """Return those ledgers that exist."""
@@ -252,15 +247,8 @@ class _PostgresBatch:
 
     def corrections(self, targets: Collection[TenantKey]) -> dict[TenantKey, CorrectionState]:
         """Return what is known of corrected events."""
-        rows = self._connection.execute(
-            self._sql["corrections"],
-            {
-                "tenants": arrays.int4s([tenant_id for tenant_id, _ in targets]),
-                "keys": arrays.uuids([digest for _, digest in targets]),
-            },
-            binary=True,
-        )
-        return {(row[0], row[1].bytes): correction_of(row[2:]) for row in rows.fetchall()}
+        rows = self._answer("corrections", _places(targets)).rows
+        return {(row[0], row[1]): correction_of(row[2:]) for row in rows}
 
     def accumulators(
         self, sessions: Collection[tuple[int, str]]
@@ -282,20 +270,15 @@ class _PostgresBatch:
 
     def commits(self, places: Collection[tuple[int, int]]) -> dict[tuple[int, int], Commit]:
         """Return commits by place."""
-        rows = self._connection.execute(
-            self._sql["commits"],
-            {
-                "streams": arrays.texts([stream_of(tenant_id) for tenant_id, _ in places]),
-                "versions": arrays.int8s([version for _, version in places]),
-            },
-            binary=True,
-        )
+        streams = [stream_of(tenant_id) for tenant_id, _ in places]
+        versions = arrays.int8s([version for _, version in places])
+        answer = self._answer("commits", {"streams": arrays.texts(streams), "versions": versions})
         found = {}
-        for stream, version, state in rows.fetchall():
+        for stream, version, state in answer.rows:
             tenant_id = tenant_of_stream(stream)
             if tenant_id is None:
                 raise InvariantViolation(f"{stream} is no tenant's ledger")
-            found[tenant_id, version] = decode_commit(bytes(state))
+            found[tenant_id, version] = decode_commit(state)
         return found
 
     def counters(
@@ -306,9 +289,7 @@ class _PostgresBatch:
 
     def holds(self, keys: Collection[TenantKey]) -> dict[TenantKey, HoldState]:
         """Return those holds that are known."""
-        return protection_rows.holds_of(
-            protection_rows.ask_holds(self._connection, self._sql, keys)
-        )
+        return protection_rows.holds_of(self._answer("holds", _places(keys)))
 
     def due_holds(self, tenants: Collection[int]) -> list[tuple[int, HoldState]]:
         """Return the open holds whose time is over."""
@@ -322,190 +303,31 @@ class _PostgresBatch:
 
     def write(self, writes: Sequence[LedgerWrite]) -> int:
         """Append, change rows, commit; return the new head."""
-        connection = self._connection
-        log = connection.cursor()
-        with connection.pipeline():
-            self._recorder.append(
-                log,
-                [
-                    StoredEvent(
-                        originator_id=stream_of(write.state.tenant_id),
-                        originator_version=write.state.version,
-                        topic=COMMIT_TOPIC,
-                        state=write.body,
-                    )
-                    for write in writes
-                ],
-            )
-            self._write_keys(writes)
-            self._open_tenants()
-            self._write_tenants(writes)
-            self._write_balances(writes)
-            protection_rows.write_protection(connection, self._sql, writes)
-            self._write_rare(writes)
-            connection.execute("COMMIT")
-        self._open = False
-        return int(log.fetchall()[-1][0])
-
-    def _write_keys(self, writes: Sequence[LedgerWrite]) -> None:
-        keys = [key for write in writes for key in write.keys]
-        if keys:
-            sizes = [(write.state, len(write.keys)) for write in writes]
-            self._connection.execute(
-                self._sql["insert_keys"],
-                {
-                    "tenants": arrays.repeated_int4s([(s.tenant_id, n) for s, n in sizes]),
-                    "keys": arrays.uuids([key.digest for key in keys]),
-                    "versions": arrays.repeated_int8s([(s.version, n) for s, n in sizes]),
-                    "indexes": arrays.int4s([key.index for key in keys]),
-                    "fingerprints": arrays.uuids([key.fingerprint for key in keys]),
-                },
-            )
-
-    def _open_tenants(self) -> None:
-        opened = self._opened
-        if opened:
-            self._connection.execute(
-                self._sql["insert_tenants"],
-                {
-                    "ids": arrays.int4s([state.tenant_id for state in opened]),
-                    "names": arrays.texts([state.tenant for state in opened]),
-                    "currencies": arrays.texts([state.currency for state in opened]),
-                    "timezones": arrays.texts([state.timezone for state in opened]),
-                    "books": arrays.texts([state.book for state in opened]),
-                },
-            )
-
-    def _write_tenants(self, writes: Sequence[LedgerWrite]) -> None:
-        states = [write.state for write in writes]
-        self._connection.execute(
-            self._sql["update_tenants"],
+        exchange = self._exchange
+        exchange.ask("notify")
+        log = exchange.ask(
+            "append",
             {
-                "ids": arrays.int4s([state.tenant_id for state in states]),
-                "versions": arrays.int8s([state.version for state in states]),
-                "digests": arrays.byteas([state.digest for state in states]),
-                "shapes": arrays.int4s([len(state.shapes) for state in states]),
-                "pending": arrays.int4s([state.pending for state in states]),
-                "conflicts": arrays.int8s([state.conflicts for state in states]),
+                "streams": arrays.texts([stream_of(write.state.tenant_id) for write in writes]),
+                "versions": arrays.int8s([write.state.version for write in writes]),
+                "topics": arrays.texts([COMMIT_TOPIC] * len(writes)),
+                "states": arrays.byteas([write.body for write in writes]),
             },
         )
+        ledger_rows.write_ledgers(exchange, writes, self._opened)
+        protection_rows.write_protection(exchange, writes)
+        rare_rows.write_rare(exchange, writes)
+        exchange.ask("commit")
+        exchange.run()
+        self._open = False
+        return int(log.rows[-1][0])
 
-    def _write_balances(self, writes: Sequence[LedgerWrite]) -> None:
-        rows = [
-            (write.state.tenant_id, write.state.balances[period])
-            for write in writes
-            for period in write.state.touched
-        ]
-        if rows:
-            balances = [balance for _, balance in rows]
-            self._connection.execute(
-                self._sql["upsert_balances"],
-                {
-                    "tenants": arrays.int4s([tenant_id for tenant_id, _ in rows]),
-                    "periods": arrays.texts([one.period for one in balances]),
-                    "charges": arrays.texts([amount_text(one.charge) for one in balances]),
-                    "costs": arrays.texts([costs_text(one) for one in balances]),
-                    "quantities": arrays.texts([quantities_text(one) for one in balances]),
-                    "events": arrays.int8s([one.events for one in balances]),
-                    "voided": arrays.int8s([one.voided for one in balances]),
-                    "unpriced": arrays.int8s([one.unpriced for one in balances]),
-                },
-            )
 
-    def _write_rare(self, writes: Sequence[LedgerWrite]) -> None:
-        shapes = [
-            (write.state.tenant_id, number, body)
-            for write in writes
-            for number, body in write.shapes
-        ]
-        if shapes:
-            self._connection.execute(
-                self._sql["insert_shapes"],
-                {
-                    "tenants": arrays.int4s([row[0] for row in shapes]),
-                    "numbers": arrays.int4s([row[1] for row in shapes]),
-                    "bodies": arrays.byteas([row[2] for row in shapes]),
-                },
-            )
-        conflicts = [
-            (write.state.tenant_id, write.state.version, index)
-            for write in writes
-            for index in write.conflicts
-        ]
-        if conflicts:
-            self._connection.execute(
-                self._sql["insert_conflicts"],
-                {
-                    "tenants": arrays.int4s([row[0] for row in conflicts]),
-                    "versions": arrays.int8s([row[1] for row in conflicts]),
-                    "indexes": arrays.int4s([row[2] for row in conflicts]),
-                },
-            )
-        for write in writes:
-            for key, correction in write.state.corrections.items():
-                self._write_correction(write.state.tenant_id, key, correction)
-        self._write_accumulators(writes)
-        self._write_unpriced(writes)
-
-    def _write_correction(self, tenant_id: int, key: bytes, correction: CorrectionState) -> None:
-        parameters: dict[str, object] = {"tenant": tenant_id, "key": UUID(bytes=key)}
-        parameters["reversal"] = reversal_body(correction)
-        for name in ("void", "adjust", "standing"):
-            version, index = getattr(correction, name) or (None, None)
-            parameters[f"{name}_version"] = version
-            parameters[f"{name}_index"] = index
-        self._connection.execute(self._sql["upsert_corrections"], parameters)
-
-    def _write_accumulators(self, writes: Sequence[LedgerWrite]) -> None:
-        rows = [
-            (write.state.tenant_id, key.split("\t", 1), quantity)
-            for write in writes
-            for key, quantity in write.state.accumulators.items()
-        ]
-        if rows:
-            self._connection.execute(
-                self._sql["upsert_accumulators"],
-                {
-                    "tenants": arrays.int4s([row[0] for row in rows]),
-                    "sessions": arrays.texts([row[1][0] for row in rows]),
-                    "keys": arrays.texts([row[1][1] for row in rows]),
-                    "quantities": arrays.texts(
-                        [scaled_text(row[2], QUANTITY_DECIMALS) for row in rows]
-                    ),
-                },
-            )
-
-    def _write_unpriced(self, writes: Sequence[LedgerWrite]) -> None:
-        gone: list[TenantKey] = []
-        new: list[tuple[TenantKey, UnpricedUsage]] = []
-        for write in writes:
-            for key, usage in write.state.unpriced.items():
-                place = (write.state.tenant_id, key)
-                if usage is None:
-                    gone.append(place)
-                else:
-                    new.append((place, usage))
-        if gone:
-            self._connection.execute(
-                self._sql["delete_unpriced"],
-                {
-                    "tenants": arrays.int4s([tenant_id for tenant_id, _ in gone]),
-                    "keys": arrays.uuids([key for _, key in gone]),
-                },
-            )
-        if new:
-            self._connection.execute(
-                self._sql["insert_unpriced"],
-                {
-                    "tenants": arrays.int4s([place[0] for place, _ in new]),
-                    "keys": arrays.uuids([place[1] for place, _ in new]),
-                    "times": arrays.int8s([usage.occurred_at for _, usage in new]),
-                    "sources": arrays.texts([usage.source for _, usage in new]),
-                    "ids": arrays.texts([usage.id for _, usage in new]),
-                    "providers": arrays.texts([usage.provider for _, usage in new]),
-                    "models": arrays.texts([usage.model for _, usage in new]),
-                },
-            )
+def _places(keys: Collection[TenantKey]) -> Parameters:
+    return {
+        "tenants": arrays.int4s([tenant_id for tenant_id, _ in keys]),
+        "keys": arrays.uuids([digest for _, digest in keys]),
+    }
 
 
 def _check_protocol(store: PostgresStore) -> LedgerStore:

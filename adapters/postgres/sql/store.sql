@@ -1,5 +1,14 @@
 -- The write path. One batch is one transaction under the writer lock.
 
+-- name: begin
+BEGIN;
+
+-- name: commit
+COMMIT;
+
+-- name: rollback
+ROLLBACK;
+
 -- name: lock_writer
 SELECT pg_advisory_xact_lock(%(lock)s);
 
@@ -9,7 +18,7 @@ SELECT
     (SELECT max(notification_id) FROM ledger_log) AS head;
 
 -- name: changes
-SELECT notification_id, originator_id
+SELECT originator_id
 FROM ledger_log
 WHERE notification_id > %(since)s
 ORDER BY notification_id
@@ -40,7 +49,9 @@ FROM unnest(%(tenants)s, %(periods)s) AS asked (tenant_id, period)
 JOIN balances AS b ON b.tenant_id = asked.tenant_id AND b.period = asked.period;
 
 -- name: corrections
-SELECT c.*
+SELECT
+    c.tenant_id, c.key, c.void_version, c.void_index, c.adjust_version, c.adjust_index,
+    c.standing_version, c.standing_index, c.reversal
 FROM unnest(%(tenants)s, %(keys)s) AS asked (tenant_id, key)
 JOIN corrections AS c ON c.tenant_id = asked.tenant_id AND c.key = asked.key;
 
@@ -108,8 +119,18 @@ INSERT INTO corrections (
     standing_version, standing_index, reversal
 )
 SELECT
-    %(tenant)s, %(key)s, %(void_version)s, %(void_index)s, %(adjust_version)s, %(adjust_index)s,
-    %(standing_version)s, %(standing_index)s, %(reversal)s
+    tenant_id, key,
+    nullif(void_version, 0), CASE WHEN void_version > 0 THEN void_index END,
+    nullif(adjust_version, 0), CASE WHEN adjust_version > 0 THEN adjust_index END,
+    nullif(standing_version, 0), CASE WHEN standing_version > 0 THEN standing_index END,
+    nullif(reversal, '')
+FROM unnest(
+    %(tenants)s, %(keys)s, %(void_versions)s, %(void_indexes)s, %(adjust_versions)s,
+    %(adjust_indexes)s, %(standing_versions)s, %(standing_indexes)s, %(reversals)s
+) AS new (
+    tenant_id, key, void_version, void_index, adjust_version, adjust_index,
+    standing_version, standing_index, reversal
+)
 ON CONFLICT (tenant_id, key) DO UPDATE
 SET void_version = excluded.void_version,
     void_index = excluded.void_index,
