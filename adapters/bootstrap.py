@@ -66,6 +66,7 @@ from ledger.application.access import Keyring
 from ledger.application.budgets import Budgets
 from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
+from ledger.application.ingest import Ingest
 from ledger.application.keyring import CachedKeyring
 from ledger.application.keys import Keys
 from ledger.application.policies import Policies
@@ -100,6 +101,7 @@ class Tallybook:
             database.store, self._library, defaults=defaults, policies=self.policies
         )
         self.ledger = Ledger(self.sequencer)
+        self.ingest = Ingest(self.ledger)
         self.reads = PostgresReads(database)
         self.tenants = Tenants(self.ledger)
         self.holds = Holds(self.sequencer)
@@ -143,6 +145,7 @@ class Tallybook:
 
     def close(self) -> None:
         """Answer what waits, then let every connection go."""
+        self.ingest.close()
         self.ledger.close()
         self.standings.close()
         self.reads.close()

@@ -48,12 +48,14 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
         content_types: under which it may be sent.
         description: for people.
         examples: by name, for the schema and for the tests that send them.
+        others: schemas of what is sent under further content types.
     """
 
     schema: Mapping[str, Any]
     content_types: tuple[str, ...] = ("application/json",)
     description: str = ""
     examples: Mapping[str, Any] = {}
+    others: Mapping[str, Mapping[str, Any]] = {}
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):

@@ -166,7 +166,8 @@ def _content(body: Body) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": dict(body.schema)}
     if body.examples:
         content["examples"] = {name: {"value": value} for name, value in body.examples.items()}
-    return dict.fromkeys(body.content_types, content)
+    others = {kind: {"schema": dict(schema)} for kind, schema in body.others.items()}
+    return dict.fromkeys(body.content_types, content) | others
 
 
 def _problem(status: int) -> dict[str, Any]:

@@ -73,8 +73,13 @@ class Ledger:
 
     async def record_async(self, events: Sequence[bytes | msgspec.Raw]) -> list[Outcome]:
         """Record as `record` does, without blocking the event loop."""
-        items = [read_event(event) for event in events]
-        known, prepared = self._sort(items)
+        return await self.submit_async([read_event(event) for event in events])
+
+    async def submit_async(self, items: Sequence[WireCommand | Problem]) -> list[Outcome]:
+        """Record items that were read before, few at a time, without blocking the event loop."""
+        known: list[Outcome | None] = []
+        prepared: list[Prepared] = []
+        self._sort_chunk(items, known, prepared)
         rest = iter(await self.sequencer.submit_async(prepared))
         return [next(rest) if outcome is None else outcome for outcome in known]
 

@@ -96,7 +96,7 @@ class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     id: Name
     source: Name
-    subject: Name
+    subject: Name | None = None
     data: msgspec.Raw
     time: Time | None = None
 
@@ -106,7 +106,7 @@ class _UsageEnvelope(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     type: Literal["tallybook.usage.v2"]
     id: Name
     source: Name
-    subject: Name
+    subject: Name | None = None
     data: UsageData
     time: Time | None = None
 
@@ -120,11 +120,14 @@ _adjust_data = msgspec.json.Decoder(AdjustData).decode
 _tree = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
-def read_event(wire: bytes | msgspec.Raw) -> WireCommand | Problem:
+def read_event(wire: bytes | msgspec.Raw, *, tenant: str | None = None) -> WireCommand | Problem:
     """Return the command of one CloudEvent (JSON, structured form), or what is wrong with it.
 
     Args:
         wire: one JSON object, at most 1 MiB.
+        tenant: whose usage the sender may record: an event without a subject is that tenant's, as
+            if it said so, and one of another subject is a problem ``foreign_tenant``. None takes
+            every subject, and needs one.
 
     Returns:
         A command, or a problem with code and JSON pointer; never raises for bad input.
@@ -137,10 +140,10 @@ def read_event(wire: bytes | msgspec.Raw) -> WireCommand | Problem:
         try:
             envelope = _usage(wire)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return _read_slowly(wire)
+            return _read_slowly(wire, tenant)
         if Decimal in map(type, envelope.data.quantities.values()):
             _check_spelling(wire)
-        return _usage_command(envelope, plain=_is_plain(wire))
+        return _usage_command(envelope, tenant, plain=_is_plain(wire))
     except InvalidInput as error:
         return Problem.of(error)
 
@@ -167,8 +170,11 @@ def _is_plain(wire: bytes | msgspec.Raw) -> bool:
     return body.isascii() and b"\\" not in body and b"\x7f" not in body
 
 
-def _usage_command(envelope: _UsageEnvelope, *, plain: bool) -> RecordUsage:
+def _usage_command(envelope: _UsageEnvelope, tenant: str | None, *, plain: bool) -> RecordUsage:
     data = envelope.data
+    subject = envelope.subject
+    if subject is None or (tenant is not None and subject != tenant):
+        subject = _subject(subject, tenant)
     at = None
     if envelope.time is not None:
         at = to_us(envelope.time)
@@ -177,10 +183,29 @@ def _usage_command(envelope: _UsageEnvelope, *, plain: bool) -> RecordUsage:
         data,
         id=envelope.id,
         source=envelope.source,
-        tenant=envelope.subject,
+        tenant=subject,
         at=at,
         plain=plain,
     )
+
+
+def _subject(subject: str | None, tenant: str | None) -> str:
+    """Return whose usage an event is.
+
+    Raises:
+        InvalidInput: ``missing_subject``, ``foreign_tenant``.
+    """
+    if subject is None:
+        if tenant is None:
+            raise InvalidInput("'subject' is missing", code="missing_subject", pointer="/subject")
+        return tenant
+    if tenant is not None and subject != tenant:
+        raise InvalidInput(
+            "the event is of another tenant than its sender; leave subject out, or name your own",
+            code="foreign_tenant",
+            pointer="/subject",
+        )
+    return subject
 
 
 def usage_command(
@@ -289,15 +314,15 @@ def _checked_raw(raw: msgspec.Raw) -> str:
     return body.decode()
 
 
-def _read_slowly(wire: bytes | msgspec.Raw) -> WireCommand | Problem:
+def _read_slowly(wire: bytes | msgspec.Raw, tenant: str | None) -> WireCommand | Problem:
     """Read anything but a well-formed usage event: corrections, and the reason of a rejection."""
     try:
         envelope = _envelope(wire)
         if envelope.type == VOID_TYPE:
-            return _void(envelope)
+            return _void(envelope, _subject(envelope.subject, tenant))
         if envelope.type == ADJUST_TYPE:
             _check_spelling(wire)
-            return _adjust(envelope)
+            return _adjust(envelope, _subject(envelope.subject, tenant))
         if envelope.type != USAGE_TYPE:
             raise InvalidInput(
                 f"there is no event type {envelope.type[:64]!r}; {USAGE_TYPE} records usage",
@@ -314,13 +339,13 @@ def _read_slowly(wire: bytes | msgspec.Raw) -> WireCommand | Problem:
     raise InvalidInput("the event cannot be read", code="invalid_event")
 
 
-def _void(envelope: _Envelope) -> VoidUsage:
+def _void(envelope: _Envelope, tenant: str) -> VoidUsage:
     try:
         data = _void_data(envelope.data)
     except msgspec.ValidationError as error:
         raise _invalid(error, None, prefix="/data") from None
     return VoidUsage(
-        tenant=_checked(envelope.subject, "/subject"),
+        tenant=_checked(tenant, "/subject"),
         source=_checked(envelope.source, "/source"),
         id=_checked(envelope.id, "/id"),
         target_source=_checked(data.source or envelope.source, "/data/source"),
@@ -329,13 +354,13 @@ def _void(envelope: _Envelope) -> VoidUsage:
     )
 
 
-def _adjust(envelope: _Envelope) -> AdjustUsage:
+def _adjust(envelope: _Envelope, tenant: str) -> AdjustUsage:
     try:
         data = _adjust_data(envelope.data)
     except msgspec.ValidationError as error:
         raise _invalid(error, None, prefix="/data") from None
     return AdjustUsage(
-        tenant=_checked(envelope.subject, "/subject"),
+        tenant=_checked(tenant, "/subject"),
         source=_checked(envelope.source, "/source"),
         id=_checked(envelope.id, "/id"),
         target_source=_checked(data.source or envelope.source, "/data/source"),

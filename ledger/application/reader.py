@@ -1,9 +1,10 @@
 """A reader: a process of its own that reads and checks events while this one commits them.
 
 Reading an event takes about as long as recording it, and one interpreter does one of the two at
-a time. The reader gets lines and returns commands; rating and recording stay here. It holds no
-state and knows no database. If it is lost, this process reads what is left itself, so nothing is
-lost with it; if this process dies, the reader's input ends and so does the reader.
+a time. The reader gets lines, or the text of a whole batch to split, and returns commands; rating
+and recording stay here. It holds no state and knows no database. If it is lost, this process reads
+what is left itself, so nothing is lost with it; if this process dies, the reader's input ends and
+so does the reader.
 
 Frames in both directions are a 4-byte big-endian length and MessagePack.
 """
@@ -18,17 +19,22 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from itertools import chain
 from typing import BinaryIO
 
 import msgspec
 
 from ledger.application.intake import WireCommand, read_event
-from ledger.domain.errors import Problem
+from ledger.application.splitting import Form, split
+from ledger.domain.errors import InvalidInput, Problem
 from ledger.domain.usage import AdjustUsage, RecordUsage, VoidUsage
 
 Items = list[WireCommand | Problem]
+
+PART_ITEMS = 500
+"""Items that are packed and unpacked in one go: unpacking holds the interpreter meanwhile."""
 
 
 class _Other(msgspec.Struct, frozen=True, array_like=True):
@@ -39,14 +45,30 @@ class _Other(msgspec.Struct, frozen=True, array_like=True):
     body: msgspec.Raw
 
 
-class _Answer(msgspec.Struct, frozen=True, array_like=True):
+class _Part(msgspec.Struct, frozen=True, array_like=True):
     records: list[RecordUsage]
     others: list[_Other]
 
 
+class _Answer(msgspec.Struct, frozen=True, array_like=True):
+    """Packed parts in order, or why the whole text was refused."""
+
+    parts: list[bytes]
+    refused: Problem | None = None
+
+
+class _Request(msgspec.Struct, frozen=True, array_like=True):
+    """Lines, one an item; with a form one text that is to be split."""
+
+    lines: Sequence[bytes]
+    form: Form | None = None
+    tenant: str | None = None
+
+
 _encode = msgspec.msgpack.encode
-_decode_lines = msgspec.msgpack.Decoder(list[bytes]).decode
+_decode_request = msgspec.msgpack.Decoder(_Request).decode
 _decode_answer = msgspec.msgpack.Decoder(_Answer).decode
+_decode_part = msgspec.msgpack.Decoder(_Part).decode
 _KINDS: dict[str, type[VoidUsage | AdjustUsage | Problem]] = {
     "void": VoidUsage,
     "adjust": AdjustUsage,
@@ -63,24 +85,40 @@ class Reading:
     """Lines that are being read.
 
     Args:
-        lines: what to read.
+        request: what to read.
 
     Attributes:
         frame: the reader's answer; None if it was lost.
     """
 
-    def __init__(self, lines: Sequence[bytes]) -> None:
-        self._lines = lines
+    def __init__(self, request: _Request) -> None:
+        self._request = request
         self.frame: Future[bytes | None] = Future()
 
     def result(self) -> Items:
-        """Wait, and return one command or problem a line; unpacks in the caller's thread."""
+        """Wait, and return one command or problem an item; unpacks in the caller's thread.
+
+        Raises:
+            InvalidInput: the text of a batch cannot be split; see `splitting.split`.
+        """
+        return list(chain.from_iterable(self.parts()))
+
+    def parts(self) -> Iterator[Items]:
+        """Do as `result`, some items at a time."""
         frame = self.frame.result()
-        return read_lines(self._lines) if frame is None else _items(frame)
+        if frame is None:
+            yield from _read(self._request)
+            return
+        answer = _decode_answer(frame)
+        if answer.refused is not None:
+            refused = answer.refused
+            raise InvalidInput(refused.message, code=refused.code, pointer=refused.pointer)
+        for part in answer.parts:
+            yield _unpacked(part)
 
 
 class EventReader:
-    """Reads batches of lines in another process, in order; thread-safe.
+    """Reads batches in another process, in order; thread-safe.
 
     Use it as a context manager, or `close` it.
 
@@ -103,14 +141,32 @@ class EventReader:
         )
         self._receiver.start()
 
+    @property
+    def lost(self) -> bool:
+        """Whether the process has ended; what is given to it is read in this one."""
+        return self._lost
+
     def read(self, lines: Sequence[bytes]) -> Reading:
         """Queue lines; the result is one command or problem a line, in order."""
-        reading = Reading(lines)
+        return self._queue(_Request(lines))
+
+    def read_batch(self, text: bytes, form: Form, *, tenant: str | None) -> Reading:
+        """Queue the text of a batch; the result is one command or problem an item, in order.
+
+        Args:
+            text: to be split.
+            form: how its items stand.
+            tenant: as for `read_event`.
+        """
+        return self._queue(_Request([text], form, tenant))
+
+    def _queue(self, request: _Request) -> Reading:
+        reading = Reading(request)
         with self._sending:
             if not self._lost:
                 self._waiting.append(reading)
                 try:
-                    _send(_pipe(self.process.stdin), _encode(lines))
+                    _send(_pipe(self.process.stdin), _encode(request))
                 except OSError:
                     # The receiver sees the end of the answers and reads what waits itself.
                     self._lost = True
@@ -153,10 +209,24 @@ def _pipe(stream: object) -> BinaryIO:
     return stream  # type: ignore[return-value] # Popen was told to make pipes
 
 
-def _items(frame: bytes) -> Items:
-    answer = _decode_answer(frame)
-    items: Items = list(answer.records)
-    for other in answer.others:
+def _read(request: _Request) -> Iterator[Items]:
+    """Yield what a request asks for, some items at a time.
+
+    Raises:
+        InvalidInput: the text of a batch cannot be split.
+    """
+    tenant = request.tenant
+    items: Sequence[bytes | msgspec.Raw] = request.lines
+    if request.form is not None:
+        items = split(request.lines[0], request.form)
+    for start in range(0, len(items), PART_ITEMS):
+        yield [read_event(item, tenant=tenant) for item in items[start : start + PART_ITEMS]]
+
+
+def _unpacked(packed: bytes) -> Items:
+    part = _decode_part(packed)
+    items: Items = list(part.records)
+    for other in part.others:
         items.insert(other.place, msgspec.msgpack.decode(other.body, type=_KINDS[other.kind]))
     return items
 
@@ -176,22 +246,29 @@ def _receive(stream: BinaryIO) -> bytes | None:
     return body if len(body) == size else None
 
 
-def _answer(lines: Sequence[bytes]) -> _Answer:
+def _answer(request: _Request) -> _Answer:
+    try:
+        return _Answer([_packed(part) for part in _read(request)])
+    except InvalidInput as error:
+        return _Answer([], Problem.of(error))
+
+
+def _packed(items: Items) -> bytes:
     records: list[RecordUsage] = []
     others: list[_Other] = []
-    for place, item in enumerate(read_lines(lines)):
+    for place, item in enumerate(items):
         if isinstance(item, RecordUsage):
             records.append(item)
             continue
         kind = next(kind for kind, cls in _KINDS.items() if isinstance(item, cls))
         others.append(_Other(place, kind, msgspec.Raw(_encode(item))))
-    return _Answer(records, others)
+    return _encode(_Part(records, others))
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer requests until they end."""
     while (frame := _receive(requests)) is not None:
-        _send(answers, _encode(_answer(_decode_lines(frame))))
+        _send(answers, _encode(_answer(_decode_request(frame))))
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 from ledger.application.budgets import Budgets
 from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
+from ledger.application.ingest import Ingest
 from ledger.application.policies import Policies
 from ledger.application.ports import AuditView
 from ledger.application.prices import PriceBooks
@@ -25,6 +26,11 @@ class Services(Protocol):
     @property
     def ledger(self) -> Ledger:
         """Records usage."""
+        ...
+
+    @property
+    def ingest(self) -> Ingest:
+        """Records usage for event loops."""
         ...
 
     @property

@@ -217,3 +217,23 @@ def test_the_source_of_expiries_is_the_ledger_s_own() -> None:
     problem = read_event(wire("h-1", source="tallybook:expiry"))
     assert isinstance(problem, Problem)
     assert (problem.code, problem.pointer) == ("reserved_source", "/source")
+
+
+@pytest.mark.parametrize("subject", [_ABSENT, None])
+def test_an_event_of_nobody_is_its_sender_s_as_if_it_said_so(subject: object) -> None:
+    """Key and fingerprint are those of the event that names the tenant."""
+    kinds = [wire(), wire_void(), wire_adjust({"tokens.input": 1})]
+    for event in map(json.loads, kinds):
+        nobody = json.dumps(_with("subject", subject, event=dict(event))).encode()
+        assert read_event(nobody, tenant="acme") == read_event(json.dumps(event).encode())
+        assert _problem(nobody) == ("missing_subject", "/subject")
+
+
+def test_an_event_of_another_tenant_than_its_sender_is_foreign() -> None:
+    """Corrections too; the sender's own are read."""
+    for event in (wire(), wire_void(), wire_adjust({"tokens.input": 1})):
+        assert not isinstance(read_event(event, tenant="acme"), Problem)
+        foreign = read_event(event, tenant="globex")
+        assert isinstance(foreign, Problem)
+        assert (foreign.code, foreign.pointer) == ("foreign_tenant", "/subject")
+        assert "acme" not in foreign.message

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from ledger.application.importing.cloudevents import read_cloudevents
+from ledger.application.intake import read_event
 from ledger.application.reader import EventReader, read_lines
-from ledger.domain.errors import Problem
+from ledger.domain.errors import InvalidInput, Problem
 
 USAGE = {
     "specversion": "1.0",
@@ -56,6 +59,34 @@ def test_what_a_lost_reader_had_is_read_here() -> None:
         queued = [reader.read(lines) for _ in range(20)]
         assert before.result() == read_lines(lines)
         assert all(reading.result() == read_lines(lines) for reading in queued)
+
+
+def test_a_reader_splits_a_batch_and_holds_it_to_a_tenant() -> None:
+    """As this process would: other tenants' events are problems, events of nobody are its own."""
+    lines = [*_lines(1_200)[:-3], b"{broken}"]
+    nobody = json.dumps({**USAGE, "id": "n", "subject": None}).encode()
+    foreign = json.dumps({**USAGE, "id": "f", "subject": "globex"}).encode()
+    lines[3:3] = [nobody, foreign]
+    text = b"[" + b",".join(lines) + b"]"
+    with EventReader() as reader:
+        array = reader.read_batch(text, "array", tenant="acme").result()
+        ndjson = reader.read_batch(b"\n".join(lines), "lines", tenant="acme").result()
+    assert array == ndjson == [read_event(line, tenant="acme") for line in lines]
+    assert array[4].code == "foreign_tenant"
+
+
+def test_a_batch_that_cannot_be_split_is_refused_by_a_reader_and_without_one() -> None:
+    """The code is the same, and the reader goes on."""
+    with EventReader() as reader:
+        for _ in range(2):
+            with pytest.raises(InvalidInput) as caught:
+                reader.read_batch(b"{}", "array", tenant=None).result()
+            assert caught.value.code == "invalid_body"
+        assert reader.read_batch(b"[]", "array", tenant=None).result() == []
+    with pytest.raises(InvalidInput) as caught:
+        reader.read_batch(b"{}", "array", tenant=None).result()
+    assert caught.value.code == "invalid_body"
+    assert reader.lost
 
 
 def test_closing_a_reader_twice_is_no_error_and_ends_its_process() -> None:

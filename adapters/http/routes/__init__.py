@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from adapters.http.operations import Operation
-from adapters.http.routes import balance, holds, ops, reads
+from adapters.http.routes import balance, events, holds, ops, reads
 from ledger.application.services import Services
 
 
@@ -24,6 +24,7 @@ def operations(services: Services, schema: Callable[[], bytes]) -> list[Operatio
         schema: gives the OpenAPI document.
     """
     return [
+        *events.operations(services),
         *holds.operations(services),
         *balance.operations(services),
         *ops.operations(services, schema),
@@ -37,4 +38,4 @@ def routers(services: Services) -> list[APIRouter]:
 
 def models() -> list[type[BaseModel]]:
     """Return the models that hot routes' bodies refer to."""
-    return [*balance.MODELS, *holds.MODELS]
+    return [*balance.MODELS, *events.MODELS, *holds.MODELS]
