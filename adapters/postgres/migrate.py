@@ -18,6 +18,16 @@ from ledger.domain.errors import Unavailable
 
 SCHEMA = "tallybook"
 _LOCK = 7_461_626_279_002
+# For whom the engine's policy is, if the connected role is none of them.
+_HIDDEN = """
+SELECT current_user, r.rolname
+FROM pg_policy AS p
+JOIN pg_class AS c ON c.oid = p.polrelid
+JOIN pg_roles AS r ON r.oid = ANY (p.polroles)
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND p.polname = 'engine'
+    AND NOT pg_has_role(current_user, r.oid, 'USAGE')
+LIMIT 1
+"""
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
 
@@ -73,7 +83,8 @@ def migrate(conninfo: str, *, schema: str = SCHEMA) -> MigrationStatus:
         schema: where the tables go.
 
     Raises:
-        MigrationError: ``schema_mismatch`` if an applied file was changed or is unknown here.
+        MigrationError: ``schema_mismatch`` if an applied file was changed or is unknown here;
+            ``missing_privilege`` if the role may not do it, and what an administrator must run.
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
@@ -83,13 +94,7 @@ def migrate(conninfo: str, *, schema: str = SCHEMA) -> MigrationStatus:
             _check_known(applied)
             pending = [m for m in migrations() if m.number not in applied]
             for migration in pending:
-                with connection.transaction():
-                    connection.execute(SQL("SET LOCAL search_path = {}").format(Identifier(schema)))
-                    connection.execute(migration.sql.encode())
-                    connection.execute(
-                        "INSERT INTO schema_migrations (number, name, digest) VALUES (%s, %s, %s)",
-                        (migration.number, migration.name, migration.digest),
-                    )
+                _apply(connection, migration, schema)
         finally:
             connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
     return check(conninfo, schema=schema)
@@ -99,19 +104,47 @@ def check(conninfo: str, *, schema: str = SCHEMA) -> MigrationStatus:
     """Return what is applied and what is pending; change nothing.
 
     Raises:
-        MigrationError: ``schema_mismatch`` if an applied file was changed or is unknown here.
+        MigrationError: ``schema_mismatch`` if an applied file was changed or is unknown here;
+            ``wrong_role`` if row-level security hides the tables' rows from this role.
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
         [exists] = connection.execute(
             "SELECT to_regclass(%s) IS NOT NULL", (f"{schema}.schema_migrations",)
         ).fetchall()
         applied = _applied(connection, schema) if exists[0] else {}
+        hidden = connection.execute(_HIDDEN, {"schema": schema}).fetchone()
+    if hidden is not None:
+        raise MigrationError(
+            f"role {hidden[0]} sees no rows in this database, whose tables {hidden[1]} migrated;"
+            f" connect as {hidden[1]}, or let an administrator run:"
+            f' GRANT "{hidden[1]}" TO "{hidden[0]}";',
+            code="wrong_role",
+        )
     _check_known(applied)
     ours = migrations()
     return MigrationStatus(
         applied=tuple(m.name for m in ours if m.number in applied),
         pending=tuple(m.name for m in ours if m.number not in applied),
     )
+
+
+def _apply(
+    connection: psycopg.Connection[tuple[object, ...]], migration: Migration, schema: str
+) -> None:
+    try:
+        with connection.transaction():
+            connection.execute(SQL("SET LOCAL search_path = {}").format(Identifier(schema)))
+            connection.execute(migration.sql.encode())
+            connection.execute(
+                "INSERT INTO schema_migrations (number, name, digest) VALUES (%s, %s, %s)",
+                (migration.number, migration.name, migration.digest),
+            )
+    except psycopg.errors.InsufficientPrivilege as error:
+        message, hint = error.diag.message_primary or str(error), error.diag.message_hint
+        what = f"; an administrator must run this once: {hint}" if hint else ""
+        raise MigrationError(
+            f"migration {migration.name}: {message}{what}", code="missing_privilege"
+        ) from error
 
 
 def _prepare(connection: psycopg.Connection[tuple[object, ...]], schema: str) -> None:

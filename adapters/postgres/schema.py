@@ -41,6 +41,69 @@ _OPTIONS = """
 SELECT relname, reloptions FROM pg_class
 WHERE relnamespace = %(schema)s::regnamespace AND relkind IN ('r', 'p')
 """
+_FUNCTIONS = """
+SELECT pg_get_functiondef(oid)
+FROM pg_proc
+WHERE pronamespace = %(schema)s::regnamespace
+ORDER BY proname, oid::regprocedure::text
+"""
+_SECURITY = """
+SELECT relname, relrowsecurity, relforcerowsecurity
+FROM pg_class
+WHERE relnamespace = %(schema)s::regnamespace AND relkind IN ('r', 'p')
+    AND (relrowsecurity OR relforcerowsecurity)
+"""
+_POLICIES = """
+SELECT c.relname, p.polname, p.polpermissive, p.polcmd,
+       ARRAY(
+           SELECT CASE role WHEN 0 THEN 'PUBLIC' WHEN c.relowner THEN 'OWNER'
+                       ELSE role::regrole::text END
+           FROM unnest(p.polroles) AS role ORDER BY 1
+       ),
+       pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)
+FROM pg_policy AS p
+JOIN pg_class AS c ON c.oid = p.polrelid
+WHERE c.relnamespace = %(schema)s::regnamespace
+ORDER BY c.relname, p.polname
+"""
+# Of objects whose owner is not the grantee: the schema itself has no name here.
+_GRANTS = """
+SELECT kind, name, privilege, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
+FROM (
+    SELECT '' AS kind, relname::text AS name, (aclexplode(relacl)).privilege_type AS privilege,
+           (aclexplode(relacl)).grantee AS grantee, relowner AS owner
+    FROM pg_class
+    WHERE relnamespace = %(schema)s::regnamespace AND relkind IN ('r', 'p')
+    UNION ALL
+    SELECT 'SCHEMA ', 'SELF', (aclexplode(nspacl)).privilege_type, (aclexplode(nspacl)).grantee,
+           nspowner
+    FROM pg_namespace
+    WHERE oid = %(schema)s::regnamespace
+    UNION ALL
+    SELECT 'FUNCTION ', oid::regprocedure::text,
+           (aclexplode(coalesce(proacl, acldefault('f', proowner)))).privilege_type,
+           (aclexplode(coalesce(proacl, acldefault('f', proowner)))).grantee, proowner
+    FROM pg_proc
+    WHERE pronamespace = %(schema)s::regnamespace
+) AS granted
+WHERE grantee <> owner
+ORDER BY kind, name, privilege, 4
+"""
+_ROLES = """
+SELECT DISTINCT r.rolname, r.rolcanlogin, r.rolsuper, r.rolbypassrls
+FROM pg_policy AS p
+JOIN pg_class AS c ON c.oid = p.polrelid
+JOIN pg_roles AS r ON r.oid = ANY (p.polroles) AND r.oid <> c.relowner
+WHERE c.relnamespace = %(schema)s::regnamespace
+ORDER BY r.rolname
+"""
+_COMMANDS = {
+    "*": "",
+    "r": " FOR SELECT",
+    "a": " FOR INSERT",
+    "w": " FOR UPDATE",
+    "d": " FOR DELETE",
+}
 _STORAGE = {"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}
 
 
@@ -50,7 +113,10 @@ def expected() -> str:
 
 
 def describe(connection: Connection[Any], *, schema: str) -> str:
-    """Return the tables, constraints and indexes of a schema as SQL text without its name."""
+    """Return a schema as SQL text without its name: tables, functions and who sees which rows.
+
+    The tables' owner, whose name differs from database to database, is called OWNER.
+    """
     given = {"schema": schema}
     tables: dict[str, list[str]] = {}
     after: dict[str, list[str]] = {}
@@ -69,15 +135,66 @@ def describe(connection: Connection[Any], *, schema: str) -> str:
     for table, name, definition in connection.execute(_CONSTRAINTS, given).fetchall():
         tables[table].append(f"    CONSTRAINT {name} {definition}")
     for table, definition in connection.execute(_INDEXES, given).fetchall():
-        after.setdefault(table, []).append(definition.replace(f"{schema}.", "") + ";")
+        after.setdefault(table, []).append(_unnamed(definition, schema) + ";")
+    for table, lines_of in _security(connection, schema).items():
+        after.setdefault(table, []).extend(lines_of)
     options = dict(connection.execute(_OPTIONS, given).fetchall())
-    parts = []
+    parts = [*_roles(connection, schema), *_functions(connection, schema)]
     for table, lines in sorted(tables.items()):
         settings = ", ".join(sorted(options[table] or ()))
         tail = f") WITH ({settings});" if settings else ");"
         body = ",\n".join(lines)
         parts.append("\n".join([f"CREATE TABLE {table} (", body, tail, *after.get(table, [])]))
+    grants = [
+        f"GRANT {privilege} ON {kind}{_unnamed(name, schema)} TO {grantee};"
+        for kind, name, privilege, grantee in connection.execute(_GRANTS, given).fetchall()
+    ]
+    if grants:
+        parts.append("\n".join(grants))
     return "\n\n".join(parts) + "\n"
+
+
+def _security(connection: Connection[Any], schema: str) -> dict[str, list[str]]:
+    """Return what row-level security there is, by table."""
+    found: dict[str, list[str]] = {}
+    for table, enabled, forced in connection.execute(_SECURITY, {"schema": schema}).fetchall():
+        for set_, word in ((enabled, "ENABLE"), (forced, "FORCE")):
+            if set_:
+                found.setdefault(table, []).append(
+                    f"ALTER TABLE {table} {word} ROW LEVEL SECURITY;"
+                )
+    for row in connection.execute(_POLICIES, {"schema": schema}).fetchall():
+        table, name, permissive, command, roles, visible, writable = row
+        line = f"CREATE POLICY {name} ON {table}"
+        line += "" if permissive else " AS RESTRICTIVE"
+        line += f"{_COMMANDS[_text(command)]} TO {', '.join(roles)}"
+        line += f" USING ({_unnamed(visible, schema)})" if visible else ""
+        line += f" WITH CHECK ({_unnamed(writable, schema)})" if writable else ""
+        found.setdefault(table, []).append(f"{line};")
+    return found
+
+
+def _roles(connection: Connection[Any], schema: str) -> list[str]:
+    found = []
+    for name, login, super_, bypass in connection.execute(_ROLES, {"schema": schema}).fetchall():
+        words = ["LOGIN" if login else "NOLOGIN"]
+        words += ["SUPERUSER"] if super_ else []
+        words += ["BYPASSRLS"] if bypass else []
+        found.append(f"CREATE ROLE {name} {' '.join(words)};")
+    return found
+
+
+def _functions(connection: Connection[Any], schema: str) -> list[str]:
+    rows = connection.execute(_FUNCTIONS, {"schema": schema}).fetchall()
+    # The schema is named before a function's own name; its body stays as it was written.
+    return [
+        definition.replace(f"FUNCTION {schema}.", "FUNCTION ", 1).rstrip() + ";"
+        for (definition,) in rows
+    ]
+
+
+def _unnamed(text: str, schema: str) -> str:
+    return text.replace(f"{schema}.", "")
 
 
 def _text(value: str | bytes) -> str:

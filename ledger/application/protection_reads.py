@@ -261,6 +261,10 @@ class DueTenant(msgspec.Struct, frozen=True):
 class ProtectionReads(Protocol):
     """Queries; each is consistent in itself. All raise `NotFound` ``unknown_tenant``."""
 
+    def for_tenant(self, tenant: str) -> ProtectionReads:
+        """Return the same queries over one tenant's rows alone, which the database enforces."""
+        ...
+
     def budgets(
         self, *, tenant: str | None = None, ended: bool = False
     ) -> Sequence[BudgetStanding]:

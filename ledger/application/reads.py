@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Protocol
@@ -58,6 +58,10 @@ class Located(msgspec.Struct, frozen=True):
 class Reads(Protocol):
     """Queries; each is consistent in itself."""
 
+    def for_tenant(self, tenant: str) -> Reads:
+        """Return the same queries over one tenant's rows alone, which the database enforces."""
+        ...
+
     def tenants(self) -> Sequence[TenantRow]:
         """Return all tenants by name."""
         ...
@@ -76,6 +80,12 @@ class Reads(Protocol):
         Raises:
             NotFound: ``unknown_tenant``.
         """
+        ...
+
+    def balances_of_many(
+        self, tenants: Sequence[str]
+    ) -> Mapping[str, tuple[TenantRow, Sequence[Balance]]]:
+        """Return several tenants with their balances; those that do not exist are left out."""
         ...
 
     def usage(

@@ -24,6 +24,15 @@ FROM balances
 WHERE tenant_id = %(tenant_id)s
 ORDER BY period;
 
+-- name: balances_of_many
+SELECT
+    t.tenant_id, t.tenant, t.currency, t.timezone, t.book, t.version, t.digest, t.shapes, t.pending,
+    t.conflicts, b.period, b.charge, b.costs, b.quantities, b.events, b.voided, b.unpriced
+FROM tenants AS t
+LEFT JOIN balances AS b ON b.tenant_id = t.tenant_id
+WHERE t.tenant = ANY (%(tenants)s)
+ORDER BY t.tenant, b.period;
+
 -- name: usage
 -- {columns} are some of the grouping columns, each followed by a comma. Rows that add up to
 -- nothing do not mix meters: they are what an adjustment took away. {later} starts a page.
