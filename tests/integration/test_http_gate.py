@@ -123,7 +123,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(api: Api) -> None:
     ("encoding", "body", "status", "code"),
     [
         ("gzip", b"no gzip", 400, "invalid_encoding"),
-        ("gzip", gzip.compress(b"{}" * 500)[:-12], 400, "invalid_encoding"),
+        ("gzip", gzip.compress(b"{}" * 500, mtime=0)[:-12], 400, "invalid_encoding"),
         ("br", b"{}", 415, "unsupported_media_type"),
     ],
 )
