@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ledger.application.workingset import TenantWork
-from ledger.domain.capture import expire
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Command, OpenLedger, Outcome, RerateUsage
 from ledger.domain.errors import Problem
+from ledger.domain.hold_ends import expire
 from ledger.domain.holds import (
     AuthorizeHold,
     CaptureHold,

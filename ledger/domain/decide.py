@@ -16,7 +16,7 @@ when the event arrives; a void outweighs an adjustment, whichever came first.
 from __future__ import annotations
 
 from ledger.domain.authorize import authorize
-from ledger.domain.capture import capture, capture_by_usage, void_hold
+from ledger.domain.capture import capture, capture_by_usage
 from ledger.domain.catalog import Catalog, Rated
 from ledger.domain.commands import (
     Command,
@@ -38,6 +38,7 @@ from ledger.domain.entries import Entry, ShapeDefined, UsageRecorded
 from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation, Problem
 from ledger.domain.extend import extend, progress
+from ledger.domain.hold_ends import void_hold
 from ledger.domain.hold_usage import pay
 from ledger.domain.holds import (
     AuthorizeHold,

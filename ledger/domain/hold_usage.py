@@ -45,6 +45,18 @@ def larger(
     return tuple(names), tuple(merged[name] for name in names)
 
 
+def same_quantities(
+    meters: tuple[str, ...],
+    numbers: tuple[int, ...],
+    other_meters: tuple[str, ...],
+    other: tuple[int, ...],
+) -> bool:
+    """Tell whether two lists of quantities are equal; a zero is as good as nothing."""
+    return {m: n for m, n in zip(meters, numbers, strict=True) if n} == {
+        m: n for m, n in zip(other_meters, other, strict=True) if n
+    }
+
+
 def usage_of_hold(
     state: LedgerState,
     hold: HoldState | None,

@@ -1,0 +1,305 @@
+"""Draws: one capture, or expiry, of one hold, and how its usage is posted. Pure.
+
+Of one hold one usage event is recorded; what comes later restates it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ledger.domain.catalog import Catalog
+from ledger.domain.commands import Decision, Known, Outcome
+from ledger.domain.corrections import apply_pending, rated_posting, reversal_of
+from ledger.domain.entries import Entry, Posting, UsageRecorded, UsageRerated
+from ledger.domain.entry_parts import Extra
+from ledger.domain.hold_usage import micro, pay
+from ledger.domain.holds import EXPIRED, OPEN, REFUSED, UNMATCHED, VOIDED, HoldAnswer, HoldState
+from ledger.domain.ledger import CorrectionState, LedgerState, standing_posting
+from ledger.domain.protection import Protection
+from ledger.domain.protection_entries import Binding, HoldCaptured
+from ledger.domain.reversals import around
+from ledger.domain.shapes import CompiledShape
+from ledger.domain.usage import UsageEvent, key_digest, scaled_quantities
+
+
+class Posted(msgspec.Struct):
+    """What a capture posts.
+
+    Attributes:
+        before: entries before the money: shape definitions, undone reversals.
+        money: the usage or its restatement; None where nothing is posted.
+        after: entries after it.
+        old: what stood; None for the first capture.
+        new: what stands from now on; None if the event was voided.
+        shape: of ``new``.
+        first: the usage event is recorded here.
+        usage: its source and id.
+    """
+
+    before: list[Entry]
+    money: UsageRecorded | UsageRerated | None
+    after: list[Entry]
+    old: Posting | None
+    new: Posting | None
+    shape: CompiledShape | None
+    first: bool
+    usage: tuple[str, str]
+
+
+class Draw:
+    """One capture of one hold, known or not."""
+
+    def __init__(
+        self,
+        state: LedgerState,
+        guard: Protection,
+        hold: HoldState | None,
+        id: str,
+        known: Known,
+        catalog: Catalog,
+        now: int,
+        *,
+        expiry: bool = False,
+    ) -> None:
+        self.state = state
+        self.guard = guard
+        self.hold = hold
+        self.id = id
+        self.known = known
+        self.catalog = catalog
+        self.now = now
+        self.additive = hold is not None and hold.kind == "lease"
+        self.expiry = expiry
+
+    def decide(
+        self,
+        event: UsageEvent,
+        key: bytes,
+        fingerprint: bytes,
+        *,
+        final: bool,
+        defaulted: bool,
+        by_usage: bool = False,
+    ) -> Decision:
+        """Return the entries and the answer."""
+        hold = self.hold
+        if self.additive:
+            final = final and not by_usage
+        own = b"" if by_usage else fingerprint
+        posted = self.post(event, final=final, defaulted=defaulted, fingerprint=own)
+        remaining, bindings, allocations = self._remaining(posted, final=final)
+        charge, overrun = self.overrun(posted)
+        late = hold is not None and hold.status in (EXPIRED, VOIDED, REFUSED)
+        unmatched = hold is None or hold.status == UNMATCHED
+        meters, numbers = micro(event.quantities)
+        flags = tuple(name for name, holds in (("late", late), ("unmatched", unmatched)) if holds)
+        drawn = HoldCaptured(
+            self.id,
+            "" if posted.first else event.source,
+            "" if posted.first else event.id,
+            b"" if posted.first else fingerprint,
+            self.now,
+            final,
+            () if self.additive else meters,
+            () if self.additive else numbers,
+            remaining,
+            bindings,
+            allocations,
+            overrun,
+            ("", "") if self.additive else posted.usage,
+            posted.first and not self.additive,
+            flags,
+        )
+        entries: list[Entry] = [*posted.before, drawn]
+        at = len(posted.before)
+        if posted.money is not None:
+            entries.append(posted.money)
+            if posted.first:
+                at += 1
+        entries += posted.after
+        status = "captured"
+        if unmatched:
+            status = "captured_unmatched"
+        elif late:
+            status = "captured_late"
+        elif overrun:
+            status = "captured_over_hold"
+        detail = HoldAnswer(
+            self.id,
+            amount=remaining,
+            currency=self.state.currency,
+            provider=event.provider,
+            model=event.model,
+            charge=charge,
+            overrun=overrun,
+        )
+        unpriced = posted.shape is not None and posted.shape.unpriced
+        outcome = Outcome(status, flags=("unpriced",) if unpriced else (), detail=detail)
+        return Decision(tuple(entries), outcome, key, fingerprint, at)
+
+    def post(
+        self, event: UsageEvent, *, final: bool, defaulted: bool, fingerprint: bytes
+    ) -> Posted:
+        """Return the usage event of a first capture, or its restatement."""
+        hold = self.hold
+        if hold is None or not hold.usage[0] or self.additive:
+            return self._first(event, defaulted=defaulted, fingerprint=fingerprint)
+        state = self.state
+        usage = hold.usage
+        correction = state.corrections.get(key_digest(*usage)) or CorrectionState()
+        place = correction.standing or (hold.usage_version, hold.usage_index)
+        standing = standing_posting(self.known.entry(place))
+        if standing is None:
+            return Posted([], None, [], None, None, None, False, usage)
+        old_shape = state.shapes[standing.shape]
+        was = _bare(standing)
+        event = msgspec.structs.replace(event, source=usage[0])
+        if self.expiry:
+            # An expiry says nothing of the response; what a capture said of it stands.
+            of = old_shape.shape
+            event = msgspec.structs.replace(
+                event,
+                provider=of.provider,
+                model=of.model,
+                tier=of.tier,
+                region=of.region,
+                outcome=of.outcome,
+            )
+        reversed_ = reversal_of(state, old_shape, was)
+        numbers, decimals = scaled_quantities(event.quantities)
+        extra = msgspec.structs.replace(
+            was.extra or Extra(), leaf_charges=(), leaf_costs=(), credit=(), owed=0
+        )
+        posting, shape, defined = rated_posting(
+            state,
+            self.catalog,
+            event,
+            numbers,
+            decimals,
+            at=event.occurred_at
+            if final and event.occurred_at and not defaulted
+            else was.occurred_at,
+            extra=extra,
+            without=(old_shape, was),
+        )
+        posting = msgspec.structs.replace(
+            posting,
+            extra=pay(
+                state,
+                shape,
+                posting.charge,
+                posting.extra,
+                back=was.extra or Extra(),
+                hold=hold,
+                keeps=self._keeps(standing, posting, shape, final=final),
+            ),
+        )
+        undone, again = around(state, usage, correction, was, posting, shape, self.now)
+        restated = UsageRerated(*usage, "captured", reversed_, posting)
+        return Posted([*defined, *undone], restated, again, was, posting, shape, False, usage)
+
+    def _first(self, event: UsageEvent, *, defaulted: bool, fingerprint: bytes) -> Posted:
+        state = self.state
+        numbers, decimals = scaled_quantities(event.quantities)
+        extra = Extra(
+            event.api_key,
+            event.conversation,
+            self.id,
+            event.labels,
+            event.plugin,
+            event.project,
+            event.raw.encode(),
+            event.request_id,
+            event.session,
+            defaulted,
+            event.user,
+        )
+        if fingerprint:
+            extra = msgspec.structs.replace(extra, fingerprint=fingerprint)
+        at = event.occurred_at or self.now
+        posting, shape, defined = rated_posting(
+            state, self.catalog, event, numbers, decimals, at=at, extra=extra
+        )
+        keeps = self._keeps(None, posting, shape, final=not self.additive)
+        paid = pay(state, shape, posting.charge, posting.extra, hold=self.hold, keeps=keeps)
+        posting = msgspec.structs.replace(posting, extra=paid)
+        recorded = UsageRecorded(
+            event.id, at, posting.shape, numbers, posting.charge, posting.cost, paid
+        )
+        after: list[Entry] = []
+        if state.pending:
+            before = [*defined, recorded]
+            after = apply_pending(state, shape, recorded, self.known, self.catalog, before)
+        usage = (event.source, event.id)
+        return Posted(list(defined), recorded, after, None, posting, shape, True, usage)
+
+    # -- what stays reserved ----------------------------------------------------------
+
+    def _keeps(
+        self, old: Posting | None, new: Posting, shape: CompiledShape, *, final: bool
+    ) -> tuple[tuple[int, int], ...]:
+        """Return what the hold goes on reserving of grants once this is posted."""
+        hold = self.hold
+        if hold is None or hold.status != OPEN or not hold.allocations:
+            return ()
+        if final and not self.additive:
+            return ()
+        drawn = new.charge * shape.charge_factor
+        if old is not None:
+            drawn -= old.charge * self.state.shapes[old.shape].charge_factor
+        left = max(0, sum(part for _, part in hold.allocations) - max(drawn, 0))
+        kept = []
+        for number, part in hold.allocations:
+            part_left = min(part, left)
+            if part_left:
+                kept.append((number, part_left))
+                left -= part_left
+        return tuple(kept)
+
+    def _remaining(
+        self, posted: Posted, *, final: bool
+    ) -> tuple[int, tuple[Binding, ...], tuple[tuple[int, int], ...]]:
+        hold = self.hold
+        if hold is None or hold.status != OPEN or final:
+            return 0, (), ()
+        state = self.state
+        new, shape = posted.new, posted.shape
+        if new is None or shape is None:
+            return hold.amount, hold.bindings, hold.allocations
+        old = posted.old
+        drawn = new.charge * shape.charge_factor
+        if old is not None:
+            drawn -= old.charge * state.shapes[old.shape].charge_factor
+        bindings = []
+        for number, start, bound in hold.bindings:
+            budget = self.guard.budgets[number]
+            took = budget.of_posting(shape, new)
+            if old is not None:
+                took -= budget.of_posting(state.shapes[old.shape], old)
+            left = max(0, bound - max(took, 0))
+            if left:
+                bindings.append((number, start, left))
+        keeps = self._keeps(old, new, shape, final=final)
+        return max(0, hold.amount - max(drawn, 0)), tuple(bindings), keeps
+
+    def overrun(self, posted: Posted) -> tuple[int, int]:
+        """Return the hold's charge and what of it is beyond what was reserved."""
+        new, shape, hold = posted.new, posted.shape, self.hold
+        if new is None or shape is None:
+            return 0, 0
+        charge = new.charge * shape.charge_factor
+        if hold is None or hold.status == UNMATCHED:
+            return charge, 0
+        if self.additive:
+            return charge, hold.overrun + max(0, charge - hold.amount)
+        return charge, max(0, charge - hold.reserved)
+
+
+def _bare(posting: Posting) -> Posting:
+    """Return a posting without the evidence that the usage entry keeps already."""
+    extra = posting.extra
+    if extra is None or not (extra.raw or extra.fingerprint):
+        return posting
+    return msgspec.structs.replace(
+        posting, extra=msgspec.structs.replace(extra, raw=b"", fingerprint=b"")
+    )
