@@ -25,7 +25,7 @@ from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Command, RerateUsage
 from ledger.domain.entries import UsageRecorded
 from ledger.domain.errors import InvariantViolation
-from ledger.domain.holds import AuthorizeHold, CaptureHold, command_digest
+from ledger.domain.holds import AuthorizeHold, CaptureHold, ExtendHold, command_digest
 from ledger.domain.ledger import LedgerState
 from ledger.domain.periods import period_of
 from ledger.domain.usage import (
@@ -139,20 +139,16 @@ def _load_periods(
     now = batch.opening.now
     for prepared in commands:
         command = prepared.command
+        state = works[prepared.tenant].state
         if type(command) is RecordUsage:
-            state = works[prepared.tenant].state
             at = command.event.occurred_at
             if at is None:
                 at = now
-        elif type(command) is CaptureHold:
-            state = works[prepared.tenant].state
-            at = now if command.occurred_at is None else command.occurred_at
-        elif type(command) is AuthorizeHold:
-            # The default cap starts from what the month has.
-            state = works[prepared.tenant].state
-            at = now
         else:
-            continue
+            when = _instant_of(command, state, now)
+            if when is None:
+                continue
+            at = when
         loaded = state.loaded
         if not loaded.start <= at < loaded.end:
             _want_period(wanted, state, at)
@@ -167,6 +163,20 @@ def _load_periods(
             _want_period(wanted, work.state, at)
     if wanted:
         load_balances(batch, wanted)
+
+
+def _instant_of(command: Command, state: LedgerState, now: int) -> int | None:
+    """Return when a command other than usage posts, takes back or reserves; None for neither."""
+    if type(command) is CaptureHold:
+        return now if command.occurred_at is None else command.occurred_at
+    if type(command) is AuthorizeHold:
+        # The default cap starts from what the month has.
+        return now
+    if type(command) is ExtendHold:
+        # It may bind the hold to more budgets in the windows of its authorization.
+        hold = state.guard.hold(command.hold) if state.guard is not None else None
+        return now if hold is None else hold.at
+    return None
 
 
 def _want_period(
@@ -188,6 +198,14 @@ def _load_sessions(
             state = works[prepared.tenant].state
             if type(command) is RecordUsage and command.event.session:
                 wanted[state.tenant_id, command.event.session] = state
+            elif (
+                type(command) is AuthorizeHold
+                and command.ask.session
+                and state.guard is not None
+                and command.key in state.guard.holds
+            ):
+                # Usage that came before its authorization learns the session from it.
+                wanted[state.tenant_id, command.ask.session] = state
         for work in works.values():
             for session in hold_sessions(work):
                 wanted[work.state.tenant_id, session] = work.state

@@ -14,6 +14,8 @@ from ledger.domain.budgets import Counter
 from ledger.domain.commands import Command
 from ledger.domain.entries import CorrectionApplied, UsageAdjusted, UsageRecorded, UsageRerated
 from ledger.domain.holds import (
+    EXPIRED,
+    EXPIRY_SOURCE,
     AuthorizeHold,
     CaptureHold,
     ConfirmBudget,
@@ -149,13 +151,7 @@ def wanted_usage(
     targets: dict[TenantKey, TenantWork] = {}
     places: dict[Place, TenantWork] = {}
     for work in works.values():
-        tenant_id = work.state.tenant_id
-        for hold in _holds(work):
-            if hold.usage[0]:
-                targets[tenant_id, key_digest(*hold.usage)] = work
-                places[tenant_id, hold.usage_version] = work
-            if hold.version and hold.code:
-                work.answers[hold_digest(hold.id)] = hold.version
+        _usage_of_holds(work, targets, places)
     for prepared in commands:
         command = prepared.command
         if type(command) is RecordUsage:
@@ -178,6 +174,22 @@ def wanted_usage(
             for version in range(command.as_of + 1, work.state.version + 1):
                 places[tenant_id, version] = work
     return targets, places
+
+
+def _usage_of_holds(
+    work: TenantWork, targets: dict[TenantKey, TenantWork], places: dict[Place, TenantWork]
+) -> None:
+    """Add the usage events that captures and expiries of the holds at hand restate or record."""
+    tenant_id = work.state.tenant_id
+    for hold in _holds(work):
+        if hold.usage[0]:
+            targets[tenant_id, key_digest(*hold.usage)] = work
+            places[tenant_id, hold.usage_version] = work
+        elif work.has_due and work.state.pending:
+            # Its expiry may record usage that was corrected in advance.
+            targets[tenant_id, key_digest(EXPIRY_SOURCE, hold.id)] = work
+        if hold.version and hold.code:
+            work.answers[hold_digest(hold.id)] = hold.version
 
 
 def restating_captures(
@@ -207,8 +219,7 @@ def _holds(work: TenantWork) -> list[HoldState]:
 def instants(work: TenantWork, now: int) -> set[int]:
     """Return when usage of a tenant's holds is posted, or taken back: past periods and windows."""
     at: set[int] = set()
-    if work.has_due:
-        at.update(hold.expires_at for hold in _holds(work))
+    at.update(hold.expires_at for hold in _holds(work) if work.has_due or hold.status == EXPIRED)
     for commit in work.commits.values():
         for entry in commit.entries:
             if type(entry) is UsageRecorded:

@@ -13,9 +13,10 @@ import msgspec
 from ledger.domain.budgets import CHARGE, Budget
 from ledger.domain.catalog import Catalog, Rated
 from ledger.domain.commands import Decision, Known, Outcome
+from ledger.domain.draws import Draw
 from ledger.domain.entries import Entry, ShapeDefined
 from ledger.domain.errors import InvariantViolation, Problem
-from ledger.domain.estimates import Estimate, ask_extra, estimate, formula
+from ledger.domain.estimates import Estimate, ask_event, ask_extra, estimate, formula
 from ledger.domain.holds import (
     AVAILABLE,
     OPEN,
@@ -123,7 +124,7 @@ def authorize(
     extra = ask_extra(ask)
     asked = estimate(state, catalog, ask, now=now, rated=rated, extra=extra)
     if hold is not None:
-        return _too_late(state, hold, command, asked, now)
+        return _too_late(state, hold, command, asked, known, catalog, now)
     most = _most_lease(guard, asked) if ask.kind == "lease" else 0
     if ask.kind == "lease" and (ask.amount == AVAILABLE or asked.amount > most):
         return invalid(
@@ -136,7 +137,7 @@ def authorize(
         return invalid("amount", "nothing bounds what is available; ask for a number")
     if command.dry:
         return _simulated(state, guard, command, verdict, asked, now)
-    defined, number = _define(state, asked.shape)
+    defined, number = define(state, asked.shape)
     if verdict.decision in (DENY, "confirm"):
         refused = HoldRefused(
             command.hold,
@@ -192,7 +193,8 @@ def invalid(field: str, message: str) -> Decision:
     return Decision((), Outcome(code, problem=Problem(code, message, f"/{field}")))
 
 
-def _define(state: LedgerState, shape: CompiledShape) -> tuple[tuple[Entry, ...], int]:
+def define(state: LedgerState, shape: CompiledShape) -> tuple[tuple[Entry, ...], int]:
+    """Return the definition of a shape, if it needs one, and its number."""
     number = state.numbers.get(shape.body)
     if number is not None:
         return (), number
@@ -446,10 +448,16 @@ def _reserve(
 
 
 def _too_late(
-    state: LedgerState, hold: HoldState, command: AuthorizeHold, asked: Estimate, now: int
+    state: LedgerState,
+    hold: HoldState,
+    command: AuthorizeHold,
+    asked: Estimate,
+    known: Known,
+    catalog: Catalog,
+    now: int,
 ) -> Decision:
-    """Answer for a hold whose capture or void came first."""
-    defined, number = _define(state, asked.shape)
+    """Answer for a hold whose capture or void came first; its usage learns what the ask says."""
+    defined, number = define(state, asked.shape)
     voided = hold.status == VOIDED
     code = "denied_voided" if voided else "created_resolved"
     verdict = _Verdict(code, DENY)
@@ -490,7 +498,10 @@ def _too_late(
             residue(ask),
             asked.extra,
         )
-    return Decision((*defined, entry), Outcome(code, detail=detail), at=len(defined))
+    entries = [*defined, entry]
+    draw = Draw(state, state.protection(), hold, hold.id, known, catalog, now)
+    entries += draw.take_from(ask_event(state.tenant, ask), entries)
+    return Decision(tuple(entries), Outcome(code, detail=detail), at=len(defined))
 
 
 def _again(state: LedgerState, hold: HoldState, command: AuthorizeHold, known: Known) -> Decision:

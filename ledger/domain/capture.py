@@ -10,20 +10,26 @@ import msgspec
 
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Decision, Known, Outcome
-from ledger.domain.draws import Draw
+from ledger.domain.draws import Draw, Standing, standing_of
 from ledger.domain.entries import ConflictKept
 from ledger.domain.errors import Problem
 from ledger.domain.hold_usage import (
+    WHO,
+    filled,
     larger,
+    latest,
     micro,
     quantities_of,
+    same_call,
     same_quantities,
     usage_of_hold,
+    with_said,
 )
 from ledger.domain.holds import CaptureHold, HoldAnswer, HoldState, command_digest
 from ledger.domain.ledger import LedgerState
 from ledger.domain.usage import (
     RecordUsage,
+    UsageEvent,
     canonical_payload,
     conflict_digest,
     key_digest,
@@ -45,35 +51,73 @@ def capture(
             detail = HoldAnswer(command.hold, currency=state.currency)
             return Decision((), Outcome("exists", *ref, detail=detail))
         return _conflict(known, command.source, command.id, key, fingerprint, command, ref)
-    meters, numbers = micro(command.quantities)
-    if hold is not None and hold.kind != "lease":
-        if hold.final and hold.usage[0]:
+    at = command.occurred_at
+    event = usage_of_hold(
+        state,
+        hold,
+        command.quantities,
+        source=command.source,
+        id=command.id,
+        occurred_at=latest(hold, now) if at is None else at,
+        said=command,
+    )
+    defaulted = at is None
+    standing = standing_of(state, hold, known)
+    if hold is not None and standing is not None:
+        if hold.final and not command.final:
+            return _stale(state, hold)
+        if hold.final:
             ref = (hold.usage_version, hold.usage_index)
-            if not command.final:
-                return _stale(state, hold)
-            if same_quantities(meters, numbers, hold.captured_meters, hold.captured):
+            if _is_known(hold, standing, event):
                 detail = HoldAnswer(command.hold, currency=state.currency)
                 return Decision((), Outcome("exists", *ref, detail=detail))
             return _conflict(known, command.source, command.id, key, fingerprint, command, ref)
         if not command.final:
-            meters, numbers = larger(hold.captured_meters, hold.captured, meters, numbers)
-            if hold.usage[0] and same_quantities(
-                meters, numbers, hold.captured_meters, hold.captured
-            ):
+            merged = _merged(state, hold, standing, event, defaulted=defaulted)
+            if merged is None:
                 return _stale(state, hold)
-    at = now if command.occurred_at is None else command.occurred_at
-    event = usage_of_hold(
-        state,
-        hold,
-        quantities_of(meters, numbers),
-        source=command.source,
-        id=command.id,
-        occurred_at=at,
-        said=command,
-    )
+            event, defaulted = merged
     draw = Draw(state, guard, hold, command.hold, known, catalog, now)
-    return draw.decide(
-        event, key, fingerprint, final=command.final, defaulted=command.occurred_at is None
+    return draw.decide(event, key, fingerprint, final=command.final, defaulted=defaulted)
+
+
+def _merged(
+    state: LedgerState,
+    hold: HoldState,
+    standing: Standing,
+    event: UsageEvent,
+    *,
+    defaulted: bool,
+) -> tuple[UsageEvent, bool] | None:
+    """Return what a capture that is not final comes to with those before it; None for the same.
+
+    The larger quantity of each meter counts, the earliest time that was named, and what was said
+    of the call: each is the same in whatever order captures come.
+    """
+    meters, numbers = larger(hold.captured_meters, hold.captured, *micro(event.quantities))
+    event = msgspec.structs.replace(event, quantities=quantities_of(meters, numbers))
+    same = same_quantities(meters, numbers, hold.captured_meters, hold.captured)
+    if standing.posting is None or standing.shape is None:
+        return None if same else (event, defaulted)
+    of = standing.shape.shape
+    event = with_said(event, usage_of_hold(state, hold, {}), of)
+    at = standing.posting.occurred_at
+    extra = standing.posting.extra
+    was_defaulted = extra is not None and extra.time_defaulted
+    named = at if defaulted or event.occurred_at is None else event.occurred_at
+    if defaulted or (named > at and not was_defaulted):
+        named, defaulted = at, was_defaulted
+    event = msgspec.structs.replace(event, occurred_at=named)
+    if same and same_call(event, of) and (named, defaulted) == (at, was_defaulted):
+        return None
+    return event, defaulted
+
+
+def _is_known(hold: HoldState, standing: Standing, event: UsageEvent) -> bool:
+    """Tell whether a final capture says what the hold's final capture said, at whatever time."""
+    meters, numbers = micro(event.quantities)
+    return same_quantities(meters, numbers, hold.captured_meters, hold.captured) and (
+        standing.shape is None or same_call(event, standing.shape.shape)
     )
 
 
@@ -81,25 +125,29 @@ def capture_by_usage(
     state: LedgerState, command: RecordUsage, known: Known, catalog: Catalog, now: int
 ) -> Decision:
     """Return what a usage event that names a hold does: it is the hold's final capture."""
-    event = command.event
     guard = state.protection()
-    hold = guard.hold(event.hold)
-    defaulted = event.occurred_at is None
-    if hold is not None and hold.final and hold.usage[0] and hold.kind != "lease":
+    hold = guard.hold(command.event.hold)
+    standing = standing_of(state, hold, known)
+    event = command.event
+    if hold is not None and hold.final and standing is not None:
         ref = (hold.usage_version, hold.usage_index)
-        meters, numbers = micro(event.quantities)
-        if same_quantities(meters, numbers, hold.captured_meters, hold.captured):
+        if _is_known(hold, standing, event):
             return Decision((), Outcome("duplicate", *ref, ("capture_exists",)))
         decision = _conflict(
             known, event.source, event.id, command.key, command.fingerprint, command, ref
         )
         outcome = msgspec.structs.replace(decision.outcome, status="conflict", detail=None)
         return msgspec.structs.replace(decision, outcome=outcome)
-    at = now if event.occurred_at is None else event.occurred_at
-    timed = msgspec.structs.replace(event, occurred_at=at)
-    draw = Draw(state, guard, hold, event.hold, known, catalog, now)
+    defaulted = event.occurred_at is None
+    if hold is not None and hold.kind != "lease":
+        event = filled(event, usage_of_hold(state, hold, {}), WHO)
+    # What the entry has beyond the payload would give another fingerprint.
+    own = command.fingerprint if event is not command.event else b""
+    if event.occurred_at is None:
+        event = msgspec.structs.replace(event, occurred_at=latest(hold, now))
+    draw = Draw(state, guard, hold, event.hold, known, catalog, now, by_usage=True)
     decision = draw.decide(
-        timed, command.key, command.fingerprint, final=True, defaulted=defaulted, by_usage=True
+        event, command.key, command.fingerprint, final=True, defaulted=defaulted, own=own
     )
     outcome = decision.outcome
     flags = [outcome.status] if outcome.status != "captured" else []

@@ -115,7 +115,7 @@ def _protect(
 ) -> Decision:
     """Return what the rarer commands of cost protection do."""
     if isinstance(command, ExtendHold):
-        return extend(state, command, catalog, now)
+        return extend(state, command, known, catalog, now)
     if isinstance(command, ProgressHold):
         return progress(state, command, now)
     if isinstance(command, VoidHold):

@@ -5,14 +5,26 @@ Of one hold one usage event is recorded; what comes later restates it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Decision, Known, Outcome
 from ledger.domain.corrections import apply_pending, rated_posting, reversal_of
-from ledger.domain.entries import Entry, Posting, UsageRecorded, UsageRerated
+from ledger.domain.entries import Entry, Posting, UsageAdjusted, UsageRecorded, UsageRerated
 from ledger.domain.entry_parts import Extra
-from ledger.domain.hold_usage import micro, pay
+from ledger.domain.errors import InvariantViolation
+from ledger.domain.hold_usage import (
+    CALL,
+    WHO,
+    attribution,
+    event_of,
+    filled,
+    micro,
+    pay,
+    quantities_of,
+)
 from ledger.domain.holds import EXPIRED, OPEN, REFUSED, UNMATCHED, VOIDED, HoldAnswer, HoldState
 from ledger.domain.ledger import CorrectionState, LedgerState, standing_posting
 from ledger.domain.protection import Protection
@@ -46,8 +58,49 @@ class Posted(msgspec.Struct):
     usage: tuple[str, str]
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """What stands of a hold's usage event.
+
+    Attributes:
+        usage: its source and id.
+        correction: what corrections say of it.
+        posting: without evidence; None after a void.
+        shape: of ``posting``; None after a void.
+        adjusted: quantities of an adjustment, canonical, which count instead of any captured ones.
+    """
+
+    usage: tuple[str, str]
+    correction: CorrectionState
+    posting: Posting | None
+    shape: CompiledShape | None
+    adjusted: dict[str, str] | None
+
+
+def standing_of(state: LedgerState, hold: HoldState | None, known: Known) -> Standing | None:
+    """Return what stands of a hold's usage event; None before one, and of a lease, which has many.
+
+    Raises:
+        InvariantViolation: an adjustment is not where the corrections say.
+    """
+    if hold is None or not hold.usage[0] or hold.kind == "lease":
+        return None
+    correction = state.corrections.get(key_digest(*hold.usage)) or CorrectionState()
+    place = correction.standing or (hold.usage_version, hold.usage_index)
+    posting = standing_posting(known.entry(place))
+    if posting is None:
+        return Standing(hold.usage, correction, None, None, None)
+    adjusted = None
+    if correction.adjust is not None:
+        entry = known.entry(correction.adjust)
+        if not isinstance(entry, UsageAdjusted):
+            raise InvariantViolation(f"{correction.adjust} is no adjustment")
+        adjusted = quantities_of(entry.meters, entry.quantities)
+    shape = state.shapes[posting.shape]
+    return Standing(hold.usage, correction, _bare(posting), shape, adjusted)
+
+
 class Draw:
-    """One capture of one hold, known or not."""
+    """One capture of one hold, known or not; or its expiry."""
 
     def __init__(
         self,
@@ -59,7 +112,7 @@ class Draw:
         catalog: Catalog,
         now: int,
         *,
-        expiry: bool = False,
+        by_usage: bool = False,
     ) -> None:
         self.state = state
         self.guard = guard
@@ -69,7 +122,9 @@ class Draw:
         self.catalog = catalog
         self.now = now
         self.additive = hold is not None and hold.kind == "lease"
-        self.expiry = expiry
+        self.by_usage = by_usage
+        self.asked = False
+        self.standing = standing_of(state, hold, known)
 
     def decide(
         self,
@@ -79,20 +134,31 @@ class Draw:
         *,
         final: bool,
         defaulted: bool,
-        by_usage: bool = False,
+        own: bytes | None = None,
     ) -> Decision:
-        """Return the entries and the answer."""
+        """Return the entries and the answer.
+
+        Args:
+            event: what is captured.
+            key: of the capture.
+            fingerprint: of the capture.
+            final: nothing more is to come.
+            defaulted: nobody said when it happened.
+            own: fingerprint to keep with recorded usage; the capture's where None.
+        """
         hold = self.hold
         if self.additive:
-            final = final and not by_usage
-        own = b"" if by_usage else fingerprint
+            final = final and not self.by_usage
+        own = fingerprint if own is None else own
         posted = self.post(event, final=final, defaulted=defaulted, fingerprint=own)
         remaining, bindings, allocations = self._remaining(posted, final=final)
         charge, overrun = self.overrun(posted)
         late = hold is not None and hold.status in (EXPIRED, VOIDED, REFUSED)
-        unmatched = hold is None or hold.status == UNMATCHED
+        unmatched = self._unmatched()
         meters, numbers = micro(event.quantities)
-        flags = tuple(name for name, holds in (("late", late), ("unmatched", unmatched)) if holds)
+        by_event = self.by_usage and (hold is None or not hold.version)
+        told = (("late", late), ("unmatched", unmatched), ("event", by_event))
+        flags = tuple(name for name, holds in told if holds)
         drawn = HoldCaptured(
             self.id,
             "" if posted.first else event.source,
@@ -141,45 +207,82 @@ class Draw:
         self, event: UsageEvent, *, final: bool, defaulted: bool, fingerprint: bytes
     ) -> Posted:
         """Return the usage event of a first capture, or its restatement."""
-        hold = self.hold
-        if hold is None or not hold.usage[0] or self.additive:
+        if self.standing is None:
             return self._first(event, defaulted=defaulted, fingerprint=fingerprint)
-        state = self.state
-        usage = hold.usage
-        correction = state.corrections.get(key_digest(*usage)) or CorrectionState()
-        place = correction.standing or (hold.usage_version, hold.usage_index)
-        standing = standing_posting(self.known.entry(place))
-        if standing is None:
+        return self.restate(event, self.standing, final=final, defaulted=defaulted)
+
+    def take_from(self, asked: UsageEvent, before: Sequence[Entry]) -> list[Entry]:
+        """Return the restatement of usage that came before its authorization; [] for none.
+
+        What no capture said is as the hold asked. A usage event said it all but for whom.
+
+        Args:
+            asked: what the authorization says.
+            before: entries of the same decision that may define shapes.
+        """
+        hold, standing = self.hold, self.standing
+        if hold is None or standing is None or standing.posting is None or standing.shape is None:
+            return []
+        was = standing.posting
+        event = event_of(
+            self.state.tenant,
+            standing.shape.shape,
+            was.extra,
+            quantities_of(hold.captured_meters, hold.captured),
+            was.occurred_at,
+        )
+        told = filled(event, asked, WHO if hold.by_event else CALL)
+        if told is event:
+            return []
+        self.asked = True
+        posted = self.restate(
+            told,
+            standing,
+            final=hold.final,
+            defaulted=was.extra is not None and was.extra.time_defaulted,
+            before=before,
+        )
+        money = [] if posted.money is None else [posted.money]
+        return [*posted.before, *money, *posted.after]
+
+    def restate(
+        self,
+        event: UsageEvent,
+        standing: Standing,
+        *,
+        final: bool,
+        defaulted: bool,
+        before: Sequence[Entry] = (),
+    ) -> Posted:
+        """Return what is posted instead of what stands.
+
+        Args:
+            event: what stands from now on; where an adjustment stands, but for its quantities.
+            standing: what stands.
+            final: nothing more is to come.
+            defaulted: nobody said when it happened.
+            before: entries of the same decision that may define shapes.
+        """
+        state, usage = self.state, standing.usage
+        was, old_shape = standing.posting, standing.shape
+        if was is None or old_shape is None:
             return Posted([], None, [], None, None, None, False, usage)
-        old_shape = state.shapes[standing.shape]
-        was = _bare(standing)
-        event = msgspec.structs.replace(event, source=usage[0])
-        if self.expiry:
-            # An expiry says nothing of the response; what a capture said of it stands.
-            of = old_shape.shape
-            event = msgspec.structs.replace(
-                event,
-                provider=of.provider,
-                model=of.model,
-                tier=of.tier,
-                region=of.region,
-                outcome=of.outcome,
-            )
+        event = msgspec.structs.replace(
+            event,
+            source=usage[0],
+            quantities=event.quantities if standing.adjusted is None else standing.adjusted,
+        )
         reversed_ = reversal_of(state, old_shape, was)
         numbers, decimals = scaled_quantities(event.quantities)
-        extra = msgspec.structs.replace(
-            was.extra or Extra(), leaf_charges=(), leaf_costs=(), credit=(), owed=0
-        )
         posting, shape, defined = rated_posting(
             state,
             self.catalog,
             event,
             numbers,
             decimals,
-            at=event.occurred_at
-            if final and event.occurred_at and not defaulted
-            else was.occurred_at,
-            extra=extra,
+            at=was.occurred_at if event.occurred_at is None else event.occurred_at,
+            extra=self._restated_extra(event, was.extra or Extra(), defaulted=defaulted),
+            before=before,
             without=(old_shape, was),
         )
         posting = msgspec.structs.replace(
@@ -190,30 +293,33 @@ class Draw:
                 posting.charge,
                 posting.extra,
                 back=was.extra or Extra(),
-                hold=hold,
-                keeps=self._keeps(standing, posting, shape, final=final),
+                hold=self.hold,
+                keeps=self._keeps(was, posting, shape, final=final),
             ),
         )
-        undone, again = around(state, usage, correction, was, posting, shape, self.now)
+        undone, again = around(state, usage, standing.correction, was, posting, shape, self.now)
         restated = UsageRerated(*usage, "captured", reversed_, posting)
         return Posted([*defined, *undone], restated, again, was, posting, shape, False, usage)
+
+    def _restated_extra(self, event: UsageEvent, was: Extra, *, defaulted: bool) -> Extra:
+        """Return attribution and evidence: a capture has the attribution that stands."""
+        if self.by_usage or self.asked:
+            return attribution(event, self.id, defaulted=defaulted)
+        return msgspec.structs.replace(
+            was,
+            raw=event.raw.encode(),
+            request_id=event.request_id or was.request_id,
+            time_defaulted=defaulted,
+            leaf_charges=(),
+            leaf_costs=(),
+            credit=(),
+            owed=0,
+        )
 
     def _first(self, event: UsageEvent, *, defaulted: bool, fingerprint: bytes) -> Posted:
         state = self.state
         numbers, decimals = scaled_quantities(event.quantities)
-        extra = Extra(
-            event.api_key,
-            event.conversation,
-            self.id,
-            event.labels,
-            event.plugin,
-            event.project,
-            event.raw.encode(),
-            event.request_id,
-            event.session,
-            defaulted,
-            event.user,
-        )
+        extra = attribution(event, self.id, defaulted=defaulted)
         if fingerprint:
             extra = msgspec.structs.replace(extra, fingerprint=fingerprint)
         at = event.occurred_at or self.now
@@ -282,13 +388,18 @@ class Draw:
         keeps = self._keeps(old, new, shape, final=final)
         return max(0, hold.amount - max(drawn, 0)), tuple(bindings), keeps
 
+    def _unmatched(self) -> bool:
+        """Tell whether usage came before the authorization, so that nothing was ever reserved."""
+        hold = self.hold
+        return hold is None or hold.status == UNMATCHED or hold.code == "created_resolved"
+
     def overrun(self, posted: Posted) -> tuple[int, int]:
         """Return the hold's charge and what of it is beyond what was reserved."""
         new, shape, hold = posted.new, posted.shape, self.hold
         if new is None or shape is None:
             return 0, 0
         charge = new.charge * shape.charge_factor
-        if hold is None or hold.status == UNMATCHED:
+        if hold is None or self._unmatched():
             return charge, 0
         if self.additive:
             return charge, hold.overrun + max(0, charge - hold.amount)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from ledger.domain.authorize import ALLOW, ceilings, invalid
+from collections.abc import Mapping
+
+from ledger.domain.authorize import ALLOW, ceilings, define, invalid
 from ledger.domain.budgets import Budget, Counter
-from ledger.domain.catalog import Catalog
-from ledger.domain.commands import Decision, Outcome
+from ledger.domain.catalog import Catalog, Rated
+from ledger.domain.commands import Decision, Known, Outcome
+from ledger.domain.draws import standing_of
+from ledger.domain.entries import Entry
 from ledger.domain.estimates import Estimate, formula, of_numbers
-from ledger.domain.hold_usage import micro, usage_of_hold
+from ledger.domain.hold_usage import larger, micro, quantities_of, usage_of_hold
 from ledger.domain.holds import (
     AVAILABLE,
     EXPIRED,
@@ -31,7 +35,9 @@ from ledger.domain.protection_entries import (
 from ledger.domain.usage import scaled_quantities
 
 
-def extend(state: LedgerState, command: ExtendHold, catalog: Catalog, now: int) -> Decision:
+def extend(
+    state: LedgerState, command: ExtendHold, known: Known, catalog: Catalog, now: int
+) -> Decision:
     """Return what an extension does: reserve up to a target, or refuse and leave the hold."""
     guard = state.guard
     hold = guard.hold(command.hold) if guard is not None else None
@@ -45,7 +51,7 @@ def extend(state: LedgerState, command: ExtendHold, catalog: Catalog, now: int) 
     over = _over(hold)
     if over:
         return _answer(state, over, command.hold, hold)
-    return _Extension(state, guard, hold, command, catalog, now).decide(digest)
+    return _Extension(state, guard, hold, command, known, catalog, now).decide(digest)
 
 
 def _over(hold: HoldState) -> str:
@@ -74,12 +80,18 @@ _EMPTY = Counter()
 
 
 class _Extension:
+    """One extension of one open hold.
+
+    A target is of the hold in all: what its captures posted counts towards it.
+    """
+
     def __init__(
         self,
         state: LedgerState,
         guard: Protection,
         hold: HoldState,
         command: ExtendHold,
+        known: Known,
         catalog: Catalog,
         now: int,
     ) -> None:
@@ -87,28 +99,58 @@ class _Extension:
         self.guard = guard
         self.hold = hold
         self.command = command
+        self.catalog = catalog
         self.now = now
-        self.quantities: tuple[int, ...] = ()
         self.shape = state.shapes[hold.shape]
-        self.asked = self._estimate(catalog) if command.quantities else None
+        self.standing = standing_of(state, hold, known)
+        self.drawn = self._drawn_charge()
+        self.asked = self._estimate() if command.quantities else None
 
-    def _estimate(self, catalog: Catalog) -> Estimate:
-        event = usage_of_hold(self.state, self.hold, self.command.quantities)
-        numbers, decimals = scaled_quantities(self.command.quantities)
-        rated = catalog.rate(
-            event,
+    def _drawn_charge(self) -> int:
+        """Return the charge that stands of the hold's usage."""
+        standing = self.standing
+        if standing is None or standing.posting is None or standing.shape is None:
+            return 0
+        charge: int = standing.posting.charge * standing.shape.charge_factor
+        return charge
+
+    def _drawn(self, budget: Budget) -> int:
+        """Return what the hold's usage counts in a budget, in its measure."""
+        standing = self.standing
+        if standing is None or standing.posting is None or standing.shape is None:
+            return 0
+        return budget.of_posting(standing.shape, standing.posting)
+
+    def _rate(self, quantities: Mapping[str, str]) -> tuple[Rated, tuple[int, ...]]:
+        numbers, decimals = scaled_quantities(quantities)
+        rated = self.catalog.rate(
+            usage_of_hold(self.state, self.hold, dict(quantities)),
             numbers=numbers,
             decimals=decimals,
             occurred_at=self.now,
             book=self.state.book,
             currency=self.state.currency,
         )
-        if rated.shape.meters == self.shape.meters:
-            factor = rated.shape.quantity_factor
-            self.quantities = tuple(
-                number * factor // self.shape.quantity_factor for number in numbers
-            )
+        return rated, numbers
+
+    def _estimate(self) -> Estimate:
+        rated, numbers = self._rate(self.command.quantities)
         return of_numbers(rated.shape, numbers, rated.charge, rated.cost, self.hold.extra)
+
+    def _grown(self) -> tuple[tuple[Entry, ...], int, tuple[int, ...]]:
+        """Return the estimate from now on: definition and number of its shape, quantities.
+
+        The larger of each meter, as nothing that was reserved is released.
+        """
+        if self.asked is None:
+            return (), -1, ()
+        factor = self.shape.quantity_factor
+        before = tuple(number * factor for number in self.hold.quantities)
+        meters = self.shape.meters if before else ()
+        meters, micros = larger(meters, before, *micro(self.command.quantities))
+        rated, numbers = self._rate(quantities_of(meters, micros))
+        defined, number = define(self.state, rated.shape)
+        return defined, number, numbers
 
     def decide(self, digest: bytes) -> Decision:
         """Return the extension, or what refuses it."""
@@ -122,35 +164,37 @@ class _Extension:
             left = self._left()
             if left is None:
                 return invalid("reserve_to", "nothing bounds what is available; ask for a number")
-            target = hold.amount + max(left, 0)
+            target = hold.amount + self.drawn + max(left, 0)
         bindings: list[Binding] = []
         reasons: list[Reason] = []
         for budget in self._others():
-            more = asked.needs(budget) if asked is not None else self._charge_need(budget, target)
-            if more is None:
+            need = self._ask(target).needs(budget)
+            if need is None:
                 if budget.cap and budget.terms.on_unpriced == "deny":
                     unknown = Reason("unpriced", budget.terms.name, detail="not known of this ask")
                     return _answer(self.state, "denied_unpriced", hold.id, hold, (unknown,))
                 continue
-            start = budget.window(self.guard.timezone, self.now)
+            more = max(0, need - self._drawn(budget))
+            start = budget.window(self.guard.timezone, hold.at)
             reason = self._refusal(budget.number, start, more)
             if reason is not None:
                 reasons.append(reason)
             if more:
                 bindings.append((budget.number, start, more))
         for number, start, bound in hold.bindings:
-            need = max(bound, self._need(number, bound, target))
-            bindings.append((number, start, need))
-            reason = self._refusal(number, start, need - bound)
+            after = max(bound, self._need(number, bound, target))
+            bindings.append((number, start, after))
+            reason = self._refusal(number, start, after - bound)
             if reason is not None:
                 reasons.append(reason)
-        amount = max(hold.amount, target)
+        amount = max(hold.amount, target - self.drawn)
         allocations, short = self._credit(amount - hold.amount)
         if short is not None:
             reasons.append(short)
         if reasons:
             return _answer(self.state, "denied_exceeds_budget", hold.id, hold, tuple(reasons))
         expires_at = self.now + command.ttl_us if command.ttl_us else hold.expires_at
+        defined, number, quantities = self._grown()
         entry = HoldExtended(
             hold.id,
             command.step,
@@ -158,9 +202,10 @@ class _Extension:
             self.now,
             expires_at,
             amount,
-            self.quantities,
+            quantities,
             tuple(bindings),
             allocations,
+            number,
         )
         shape = asked.shape if asked is not None else self.shape
         detail = HoldAnswer(
@@ -174,53 +219,52 @@ class _Extension:
             expires_at,
             estimate=formula(shape, asked.numbers) if asked is not None else (),
         )
-        return Decision((entry,), Outcome("extended", detail=detail))
+        return Decision((*defined, entry), Outcome("extended", detail=detail), at=len(defined))
+
+    def _ask(self, target: int) -> Estimate:
+        """Return what is asked for: quantities, or a charge and no more."""
+        if self.asked is not None:
+            return self.asked
+        return Estimate(self.shape, (), 0, 0, target, self.hold.extra, by_amount=True)
 
     def _others(self) -> list[Budget]:
         """Return the budgets that apply and in which the hold has reserved nothing yet."""
         bound = {number for number, _, _ in self.hold.bindings}
-        asked, extra = self.asked, self.hold.extra
-        return [
-            budget
-            for budget in self.guard.live
-            if budget.number not in bound
-            and (
-                asked.applies(budget)
-                if asked is not None
-                else budget.applies_to_amount(self.shape, extra)
-            )
-        ]
-
-    @staticmethod
-    def _charge_need(budget: Budget, target: int) -> int | None:
-        """Return what a target by amount is in a budget; None where that is unknown."""
-        terms = budget.terms
-        return target if terms.measure == "charge" and not terms.filter.meters else None
+        asked = self._ask(0)
+        return [one for one in self.guard.live if one.number not in bound and asked.applies(one)]
 
     def _capped(self) -> bool:
+        """Tell whether what has no price must not pass: credit or a cap on money asks for one."""
         guard = self.guard
         bound = [guard.budgets[number] for number, _, _ in self.hold.bindings]
         return guard.credit.required or any(
-            budget.cap and budget.terms.on_unpriced == "deny"
+            budget.cap
+            and budget.terms.is_money
+            and budget.terms.on_unpriced == "deny"
+            and budget.terms.state != "ended"
             for budget in (*bound, *self._others())
         )
 
     def _need(self, number: int, bound: int, target: int) -> int:
-        """Return what the target needs in one of the hold's budgets."""
+        """Return what the rest of the target needs in one of the hold's budgets."""
         budget = self.guard.budgets[number]
+        drawn = self._drawn(budget)
+        terms = budget.terms
         if self.asked is not None:
-            return self.asked.needs(budget) or 0
-        if budget.terms.measure == "charge" and not budget.terms.filter.meters:
-            return target
+            return (self.asked.needs(budget) or 0) - drawn
+        if terms.measure == "charge" and not terms.filter.meters:
+            return target - drawn
+        if not self.hold.quantities:
+            return (self._ask(target).needs(budget) or 0) - drawn
         # What is not charge grows as the charge does.
-        before = self.hold.amount
-        return -(-bound * target // before) if before else bound
+        before = self.hold.amount + self.drawn
+        return -(-(bound + drawn) * target // before) - drawn if before else bound
 
     def _left(self) -> int | None:
         rooms = []
-        now = self.now
+        at = self.hold.at
         places = [(number, start) for number, start, _ in self.hold.bindings]
-        places += [(one.number, one.window(self.guard.timezone, now)) for one in self._others()]
+        places += [(one.number, one.window(self.guard.timezone, at)) for one in self._others()]
         for number, start in places:
             budget = self.guard.budgets[number]
             if budget.terms.measure == "charge" and budget.cap and budget.terms.state == "open":

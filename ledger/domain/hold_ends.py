@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Decision, Known, Outcome
 from ledger.domain.draws import Draw
 from ledger.domain.entries import Entry
 from ledger.domain.errors import InvariantViolation
-from ledger.domain.hold_usage import larger, quantities_of, same_quantities, usage_of_hold
+from ledger.domain.hold_usage import (
+    larger,
+    quantities_of,
+    same_quantities,
+    usage_of_hold,
+    with_said,
+)
 from ledger.domain.holds import (
     EXPIRY_SOURCE,
     OPEN,
@@ -75,9 +83,17 @@ def expire(
         id=hold.id,
         occurred_at=hold.expires_at,
     )
-    draw = Draw(state, state.protection(), hold, hold.id, known, catalog, now, expiry=True)
+    draw = Draw(state, state.protection(), hold, hold.id, known, catalog, now)
+    defaulted = True
+    standing = draw.standing
+    if standing is not None and standing.posting is not None and standing.shape is not None:
+        # An expiry says nothing of the call; what captures said of it stands.
+        event = with_said(event, event, standing.shape.shape)
+        was = standing.posting
+        event = msgspec.structs.replace(event, occurred_at=was.occurred_at)
+        defaulted = was.extra is not None and was.extra.time_defaulted
     fingerprint = act_digest("expiry", hold.id)
-    posted = draw.post(event, final=True, defaulted=True, fingerprint=fingerprint)
+    posted = draw.post(event, final=True, defaulted=defaulted, fingerprint=fingerprint)
     _, overrun = draw.overrun(posted)
     expired = HoldExpired(hold.id, now, meters, numbers, overrun, posted.usage, posted.first)
     entries: list[Entry] = [*posted.before, expired]

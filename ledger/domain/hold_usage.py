@@ -1,4 +1,4 @@
-"""The usage of a hold: its quantities, merged, and the event that they make. Pure."""
+"""The usage of a hold: what captures say of its call, merged, and the event that it makes. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import msgspec
 
 from ledger.domain.credits import CreditBook
 from ledger.domain.entry_parts import Extra
-from ledger.domain.holds import HOLD_SOURCE, CaptureHold, HoldState
+from ledger.domain.holds import EXPIRED, HOLD_SOURCE, CaptureHold, HoldState
 from ledger.domain.ledger import LedgerState
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import scaled_text
-from ledger.domain.shapes import CompiledShape
+from ledger.domain.shapes import CompiledShape, Shape
 from ledger.domain.usage import UsageEvent, scaled_quantities
 
 UNKNOWN = "unknown"
@@ -111,6 +111,132 @@ def usage_of_hold(
 
 
 _SILENT = CaptureHold("", "", "", "", {})
+_MERGED = ("provider", "model", "tier", "region", "outcome")
+_RATED = (*_MERGED, "batch", "provider_account", "billable", "byok")
+
+
+def with_said(event: UsageEvent, asked: UsageEvent, standing: Shape) -> UsageEvent:
+    """Return the event of a capture that is not final with what stands of its hold's call.
+
+    What was said counts before what was asked for; of two that say different things the greater
+    text, member by member. So it is the same in whatever order they come.
+
+    Args:
+        event: of the capture, with what the hold asked for where the capture is silent.
+        asked: the same of a capture that is silent.
+        standing: of the hold's usage.
+    """
+    merged = {}
+    for name in _MERGED:
+        unsaid = ("", UNKNOWN, getattr(asked, name))
+        said = [
+            value
+            for value in (getattr(event, name), getattr(standing, name))
+            if value not in unsaid
+        ]
+        merged[name] = max(said, default=getattr(asked, name))
+    return msgspec.structs.replace(event, **merged)
+
+
+def same_call(event: UsageEvent, standing: Shape) -> bool:
+    """Tell whether an event says of its call what stands of it; its quantities do not matter."""
+    return all(getattr(event, name) == getattr(standing, name) for name in _RATED)
+
+
+def filled(event: UsageEvent, asked: UsageEvent, members: Sequence[str]) -> UsageEvent:
+    """Return an event with what its hold asked for wherever it leaves one of these members out.
+
+    What is left out is what has the value that a usage event has when it says nothing.
+    """
+    missing = {}
+    for name in members:
+        value = getattr(event, name)
+        if value == getattr(_NOTHING, name) or (name == "provider" and value == UNKNOWN):
+            other = getattr(asked, name)
+            if other not in (value, ""):
+                missing[name] = other
+    return msgspec.structs.replace(event, **missing) if missing else event
+
+
+_NOTHING = UsageEvent()
+WHO = ("api_key", "conversation", "labels", "plugin", "project", "session", "user")
+"""Members of a usage event that say for whom a call was made."""
+CALL = (
+    *("batch", "billable", "byok", "model", "provider", "provider_account", "region", "tier"),
+    *WHO,
+)
+"""Members of a usage event that its hold asks for."""
+
+
+def event_of(
+    tenant: str, shape: Shape, extra: Extra | None, quantities: dict[str, str], at: int
+) -> UsageEvent:
+    """Return what stands of a usage event, without its id and its evidence.
+
+    Args:
+        tenant: whose ledger.
+        shape: that stands.
+        extra: that stands.
+        quantities: canonical.
+        at: when it happened.
+    """
+    who = extra or Extra()
+    return UsageEvent(
+        api_key=who.api_key,
+        attempt=shape.attempt,
+        batch=shape.batch,
+        billable=shape.billable,
+        byok=shape.byok,
+        conversation=who.conversation,
+        hold=who.hold,
+        id="-",
+        labels=who.labels,
+        model=shape.model,
+        occurred_at=at,
+        outcome=shape.outcome,
+        plugin=who.plugin,
+        project=who.project,
+        provider=shape.provider,
+        provider_account=shape.provider_account,
+        quantities=quantities,
+        region=shape.region,
+        request_id=who.request_id,
+        session=who.session,
+        source=shape.source,
+        tenant=tenant,
+        tier=shape.tier,
+        user=who.user,
+    )
+
+
+def attribution(event: UsageEvent, hold: str, *, defaulted: bool) -> Extra:
+    """Return what an entry keeps of an event beside its shape.
+
+    Args:
+        event: of a hold's call.
+        hold: id of the hold.
+        defaulted: nobody said when it happened.
+    """
+    return Extra(
+        event.api_key,
+        event.conversation,
+        hold,
+        event.labels,
+        event.plugin,
+        event.project,
+        event.raw.encode(),
+        event.request_id,
+        event.session,
+        defaulted,
+        event.user,
+    )
+
+
+def latest(hold: HoldState | None, now: int) -> int:
+    """Return when a call happened of which nobody says when: now, but not after it expired."""
+    if hold is not None and hold.status == EXPIRED:
+        return min(now, hold.expires_at)
+    return now
 
 
 def with_credit(

@@ -68,8 +68,8 @@ CODES: dict[str, tuple[str, ...]] = {
         "invalid_<field>",
         "exists",
         "capture_conflict",
-        "captured_unmatched",
         "stale_capture",
+        "captured_unmatched",
         "captured_late",
         "captured_over_hold",
         "captured",
@@ -141,6 +141,7 @@ class HoldState(msgspec.Struct, array_like=True, omit_defaults=True):
         overrun: charge beyond what was reserved.
         late: captured after it was over.
         extra: attribution.
+        by_event: a usage event came before the authorization and said what the call was.
     """
 
     id: str
@@ -173,6 +174,7 @@ class HoldState(msgspec.Struct, array_like=True, omit_defaults=True):
     overrun: int = 0
     late: bool = False
     extra: Extra | None = None
+    by_event: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()

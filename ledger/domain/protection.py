@@ -368,10 +368,12 @@ def _extended(guard: Protection, entry: HoldExtended, ref: _Ref) -> None:
     hold.step = entry.step
     hold.step_digest = entry.digest
     hold.expires_at = entry.expires_at
+    # What captures drew before was reserved, too.
+    hold.reserved += max(0, entry.amount - hold.amount)
     hold.amount = entry.amount
-    hold.reserved = max(hold.reserved, entry.amount)
     if entry.quantities:
         hold.quantities = entry.quantities
+        hold.shape = entry.shape if entry.shape >= 0 else hold.shape
     guard._keep(hold, entry.bindings, entry.allocations)
     guard._expires(entry.expires_at)
 
@@ -392,6 +394,7 @@ def _captured(guard: Protection, entry: HoldCaptured, ref: _Ref) -> None:
     hold.usage = entry.usage
     hold.final = hold.final or entry.final
     hold.late = hold.late or "late" in entry.flags
+    hold.by_event = hold.by_event or "event" in entry.flags
     if entry.first:
         guard._awaiting = hold
     if hold.status == OPEN:

@@ -197,9 +197,10 @@ class HoldExtended(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=1
         at: when.
         expires_at: from now on.
         amount: charge reserved from now on.
-        quantities: estimated from now on, in the decimals of the hold's shape; empty to leave them.
+        quantities: estimated from now on; empty to leave them.
         bindings: reserved from now on, one for each of the hold's.
         allocations: reserved from now on.
+        shape: number of the shape of ``quantities``; -1 for the hold's.
     """
 
     id: str
@@ -211,6 +212,7 @@ class HoldExtended(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=1
     quantities: tuple[int, ...]
     bindings: tuple[Binding, ...]
     allocations: tuple[Allocation, ...]
+    shape: int = -1
 
 
 class HoldProgressed(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=15):
@@ -249,7 +251,7 @@ class HoldCaptured(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=1
         overrun: charge beyond what was reserved.
         usage: source and id of the hold's usage event.
         first: the usage event follows as the next recorded usage of this commit.
-        flags: ``late``, ``unmatched``.
+        flags: ``late``, ``unmatched``, and ``event`` for a usage event before its authorization.
     """
 
     id: str

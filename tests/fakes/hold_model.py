@@ -127,6 +127,8 @@ class Usage:
     void: bool = False
     adjusted: Quantities | None = None
     reversed: Decimal = ZERO
+    named: bool = True
+    event: bool = False
 
     def standing(self) -> Quantities | None:
         """Return the quantities that count; None after a void."""
@@ -146,7 +148,13 @@ class Answer(NamedTuple):
 
 @dataclass
 class Hold:
-    """What is known of a hold's id."""
+    """What is known of a hold's id.
+
+    Attributes:
+        amount: charge that it still reserves.
+        reserved: charge that it reserved in all.
+        bindings: what it still reserves in budgets, by number.
+    """
 
     id: str
     status: str = "unmatched"
@@ -157,13 +165,12 @@ class Hold:
     at: int = 0
     expires_at: int = 0
     amount: Decimal = ZERO
+    reserved: Decimal = ZERO
     estimate: Quantities = field(default_factory=dict)
     bindings: dict[int, Decimal] = field(default_factory=dict)
-    there: tuple[int, ...] = ()
     step: tuple[int, object] = (0, None)
     checkpoint: tuple[int, Quantities] = (0, {})
     final: bool = False
-    captures: int = 0
     usage: Usage | None = None
 
 
@@ -184,6 +191,15 @@ def charge_of(model: str, quantities: Quantities) -> Decimal | None:
 def merged(one: Quantities, other: Quantities) -> Quantities:
     """Return the larger quantity of each meter."""
     return {meter: max(one.get(meter, ZERO), other.get(meter, ZERO)) for meter in {**one, **other}}
+
+
+def filled(who: Who, asked: Who) -> Who:
+    """Return attribution, with what was asked for where it says nothing."""
+    return Who(who.user or asked.user, who.label or asked.label)
+
+
+def _call(usage: Usage) -> tuple[str, int, bool]:
+    return usage.model, usage.at, usage.named
 
 
 def _nonzero(quantities: Quantities) -> Quantities:
@@ -246,6 +262,7 @@ class Model:
         self.voids: dict[str, object] = {}
         self.reversals: dict[str, object] = {}
         self.confirmations: dict[str, object] = {}
+        self._posted = ZERO
 
     # -- sums, each out of everything that was accepted --------------------------------
 
@@ -282,23 +299,10 @@ class Model:
             ZERO,
         )
 
-    def remaining(self, hold: Hold, budget: Budget) -> Decimal:
-        """Return what one hold still reserves in a budget: what captures have not drawn."""
-        reserved = hold.bindings.get(budget.number, ZERO)
-        if hold.status != "open" or not reserved:
-            return ZERO
-        if hold.usage is None:
-            return reserved
-        drawn = measured(budget.terms, hold.usage.model, hold.usage.quantities)
-        return max(reserved - drawn, ZERO)
-
     @staticmethod
-    def reserved(hold: Hold) -> Decimal:
-        """Return the charge that an open hold still reserves."""
-        if hold.usage is None:
-            return hold.amount
-        charge = charge_of(hold.usage.model, hold.usage.quantities) or ZERO
-        return max(hold.amount - charge, ZERO)
+    def remaining(hold: Hold, budget: Budget) -> Decimal:
+        """Return what one hold still reserves in a budget: what captures have not drawn."""
+        return hold.bindings.get(budget.number, ZERO) if hold.status == "open" else ZERO
 
     def used(self, budget: Budget, now: int | None = None) -> Decimal:
         """Return spent + held."""
@@ -338,15 +342,19 @@ class Model:
         ]
         for hold in sorted(due, key=lambda one: (one.expires_at, one.id)):
             assert hold.ask is not None
-            hold.status = "expired"
             posts: Quantities = {}
             if hold.ask.on_expiry == "capture_progress":
                 posts = hold.checkpoint[1]
             elif hold.ask.on_expiry == "capture_full":
-                posts = hold.estimate
+                posts = merged(hold.estimate, hold.checkpoint[1])
             if posts:
                 posts = merged(self._captured(hold), posts)
-                self._restate(hold, posts, hold.expires_at, (EXPIRY, hold.id))
+                usage = hold.usage
+                if usage is None:
+                    usage = Usage(EXPIRY, hold.id, hold.model, hold.ask.who, hold.expires_at, {})
+                    usage.named = False
+                self._restate(hold, replace(usage, quantities=posts))
+            hold.status = "expired"
 
     # -- holds ------------------------------------------------------------------------------
 
@@ -360,11 +368,11 @@ class Model:
                 return hold.first
             if hold.status != "open":
                 return Answer("exists", "deny", ZERO, hold.model)
-            return Answer("exists", hold.first.decision, self.reserved(hold), hold.model)
+            return Answer("exists", hold.first.decision, hold.amount, hold.model)
         if not self.capped and not dry:
             self.default_cap()
         answer, bindings = self._decide(hold, ask)
-        if dry or answer.code in ("confirmation_required", "invalid_amount", "unclear"):
+        if dry or answer.code in ("confirmation_required", "invalid_amount"):
             return answer
         made = hold or Hold(id)
         self.holds[id] = replace(
@@ -380,14 +388,23 @@ class Model:
         if answer.code == "created":
             made.status = "open"
             made.expires_at = self.now + ask.ttl * SECOND
+            made.reserved = answer.amount
             made.bindings = bindings
-            made.there = tuple(one.number for one in self.budgets)
             made.estimate = dict(ask.quantities)
         elif answer.code == "created_resolved":
             made.status = "captured"
         elif answer.code != "denied_voided":
             made.status = "refused"
+        if made.usage is not None:
+            self._learn(made.usage, ask)
         return answer
+
+    def _learn(self, usage: Usage, ask: Ask) -> None:
+        """Let usage that came before its authorization say what nobody said of it."""
+        if not usage.event:
+            usage.model = usage.model or ask.model
+        usage.who = filled(usage.who, ask.who)
+        self._compensate(usage)
 
     def default_cap(self) -> None:
         """Give the ledger the cap that it gets with its first authorization."""
@@ -463,21 +480,15 @@ class Model:
                 if room is not None and asked > room and least is not None and room >= least:
                     asked, partial = room, True
         reserve = needs(asked)
+        # What is unknown and may pass counts nothing; a cap that is passed already refuses it, too.
         for budget in caps:
             stop = budget.terms.lowest("stop")
-            unknown = budget.number not in reserve or self._unknown(budget, ask, model)
-            if unknown and stop is not None and self.used(budget) > stop:
-                # A cap lets pass what has no price; whether also once it is passed is left open.
-                return Refused("unclear")
-        for budget in caps:
-            stop = budget.terms.lowest("stop")
-            need = reserve.get(budget.number)
-            if stop is not None and need is not None and self.used(budget) + need > stop:
+            if stop is not None and self.used(budget) + reserve.get(budget.number, ZERO) > stop:
                 return Refused("denied_exceeds_budget")
         for budget in caps:
             ceiling = self.ceiling(budget)
-            need = reserve.get(budget.number)
-            if ceiling is not None and need is not None and self.used(budget) + need > ceiling:
+            need = reserve.get(budget.number, ZERO)
+            if ceiling is not None and self.used(budget) + need > ceiling:
                 # An ask of which only a part fits below the stops is not one that a person allows.
                 return Refused("denied_exceeds_budget" if partial else "confirmation_required")
         return asked, partial, reserve
@@ -525,31 +536,62 @@ class Model:
         if hold.status != "open":
             return Answer("hold_expired" if hold.status == "expired" else "hold_resolved")
         assert hold.ask is not None
+        needs = self._targets(hold, target)
+        if isinstance(needs, Answer):
+            return needs
         after = dict(hold.bindings)
-        for budget in self.budgets:
-            # Open holds are not taken into a new budget; more meters may bring more old ones.
-            number, terms = budget.number, budget.terms
-            if isinstance(target, dict):
-                applies = self.applies(terms, hold.model, hold.ask.who, target)
-                need = measured(terms, hold.model, target)
-            else:
-                applies, need = number in hold.bindings, target
-            if number not in hold.there or not applies:
-                continue
-            more = need - hold.bindings.get(number, ZERO)
+        for budget, need in needs:
+            # What captures posted counts towards a target.
+            more = need - self._drawn(hold, budget.terms) - after.get(budget.number, ZERO)
             if more > 0:
                 if self._refuses(budget, hold, more):
                     return Answer("denied_exceeds_budget")
-                after[budget.number] = need
+                after[budget.number] = after.get(budget.number, ZERO) + more
         hold.bindings = after
         charge = charge_of(hold.model, target) if isinstance(target, dict) else target
-        hold.amount = max(hold.amount, charge or ZERO)
+        more = (charge or ZERO) - self._drawn(hold) - hold.amount
+        hold.amount += max(more, ZERO)
+        hold.reserved += max(more, ZERO)
         if isinstance(target, dict):
-            hold.estimate = target
+            hold.estimate = merged(hold.estimate, target)
         hold.step = (step, (target, ttl))
         if ttl:
             hold.expires_at = self.now + ttl * SECOND
         return Answer("extended", amount=hold.amount)
+
+    def _targets(
+        self, hold: Hold, target: Decimal | Quantities
+    ) -> list[tuple[Budget, Decimal]] | Answer:
+        """Return what a target needs in every budget that applies, or why that is not known."""
+        assert hold.ask is not None
+        quantities = target if isinstance(target, dict) else None
+        needs = []
+        for budget in self.live():
+            terms = budget.terms
+            bound = hold.bindings.get(budget.number)
+            if not bound and not self.applies(terms, hold.model, hold.ask.who, quantities):
+                continue
+            money = terms.measure in ("charge", "cost")
+            if isinstance(target, dict):
+                known = not money or charge_of(hold.model, target) is not None
+                need = measured(terms, hold.model, target)
+            else:
+                known, need = money and not terms.meters, target
+            if not known and terms.cap and terms.on_unpriced == "deny":
+                return Answer("denied_unpriced")
+            if known:
+                needs.append((budget, need))
+        return needs
+
+    @staticmethod
+    def _drawn(hold: Hold, terms: Terms | None = None) -> Decimal:
+        """Return what a hold's standing usage counts in a budget; without one its charge."""
+        standing = hold.usage.standing() if hold.usage is not None else None
+        if hold.usage is None or standing is None:
+            return ZERO
+        if terms is None:
+            return charge_of(hold.usage.model, standing) or ZERO
+        return measured(terms, hold.usage.model, standing)
 
     def _refuses(self, budget: Budget, hold: Hold, more: Decimal) -> bool:
         """Tell whether a budget has no room for more of a hold that it counts."""
@@ -584,61 +626,112 @@ class Model:
         *,
         final: bool,
         model: str = "",
-        source: str = SOURCE,
         at: int | None = None,
+        event: Who | None = None,
     ) -> Answer:
-        """Record what a call took; recording never refuses."""
-        key = (source, capture)
-        payload = (id, sorted(quantities.items()), final, model, at)
-        hold = self.holds.get(id)
-        if key in self.captures:
-            same = self.captures[key][0] == payload
+        """Record what a call took; recording never refuses.
+
+        Args:
+            id: of the hold.
+            capture: of the capture, or the usage event.
+            quantities: so far.
+            final: nothing more comes.
+            model: that it names; "" for none.
+            at: that it names; None for none.
+            event: attribution, of a usage event that names the hold; None for a capture.
+        """
+        source = SOURCE if event is None else "gateway"
+        payload = (id, sorted(quantities.items()), final, model, at, event)
+        if (source, capture) in self.captures:
+            same = self.captures[source, capture][0] == payload
             return Answer("exists" if same else "capture_conflict")
-        if hold is not None and hold.final and final and hold.usage is not None:
-            # Whether a meter at 0 makes it another capture is left open; the price is the same.
-            if hold.usage.quantities == quantities:
-                return Answer("exists")
-            same = _nonzero(hold.usage.quantities) == _nonzero(quantities)
-            return Answer("exists|capture_conflict" if same else "capture_conflict")
-        if hold is None:
-            hold = self.holds[id] = Hold(id)
-        known = hold.ask is not None or hold.status == "voided"
-        after = quantities if final else merged(self._captured(hold), quantities)
-        same = hold.usage is not None and _nonzero(after) == _nonzero(hold.usage.quantities)
-        if not final and (hold.final or same):
-            # Of a hold that is not known yet the table names the other code first.
-            return Answer("stale_capture" if known else "stale_capture|captured_unmatched")
-        self.captures[key] = (payload, id)
-        before = hold.amount
-        usage = self._restate(hold, after, at or self.now, key, model=model)
-        if final and at is not None:
-            usage.at = at
-        charge = charge_of(usage.model, usage.quantities) or ZERO
+        hold = self.holds.get(id) or Hold(id)
+        asked = hold.ask.who if hold.ask is not None else Who()
+        when = at
+        if when is None:
+            late = hold.status == "expired"
+            when = min(self.now, hold.expires_at) if late else self.now
+        said = Usage(
+            *(source, capture, model or hold.model),
+            *(asked if event is None else filled(event, asked), when, quantities, id),
+            named=at is not None,
+            event=event is not None,
+        )
+        was = hold.usage
+        if was is not None and hold.final:
+            if not final:
+                return Answer("stale_capture")
+            same = _nonzero(was.quantities) == _nonzero(quantities)
+            # Of usage that was voided nothing stands that could differ.
+            same = same and (was.void or said.model == was.model)
+            return Answer("exists" if same else "capture_conflict")
+        if was is not None and not final:
+            said = self._merged(hold, was, said)
+            same = _nonzero(was.quantities) == _nonzero(said.quantities)
+            if same and (was.void or (was.model, was.at, was.named) == _call(said)):
+                return Answer("stale_capture")
+        self.holds[id] = hold
+        self.captures[source, capture] = (payload, id)
+        if was is not None:
+            said = replace(
+                was,
+                **{name: getattr(said, name) for name in ("model", "at", "quantities", "named")},
+                who=said.who if event is not None else was.who,
+                event=was.event or said.event,
+            )
+        self._restate(hold, said)
         hold.final = final
-        if not known:
+        if hold.status == "unmatched" or hold.code == "created_resolved":
             return Answer("captured_unmatched")
         if hold.status != "open":
             return Answer("captured_late")
         if final:
             hold.status = "captured"
-        return Answer("captured_over_hold" if charge > before else "captured")
+        over = self._posted > hold.reserved
+        return Answer("captured_over_hold" if over else "captured")
+
+    @staticmethod
+    def _merged(hold: Hold, was: Usage, said: Usage) -> Usage:
+        """Return what captures that are not final say together, in whatever order they came.
+
+        The larger quantities, the greatest model of those that were named, the earliest time of
+        those that were named.
+        """
+        models = [one for one in (was.model, said.model) if one not in ("", hold.model)]
+        at, named = (said.at, True) if said.named else (was.at, was.named)
+        if said.named and was.named:
+            at = min(was.at, said.at)
+        return replace(
+            said,
+            quantities=merged(was.quantities, said.quantities),
+            model=max(models, default=hold.model),
+            at=at,
+            named=named,
+        )
 
     @staticmethod
     def _captured(hold: Hold) -> Quantities:
         return hold.usage.quantities if hold.usage is not None else {}
 
-    def _restate(
-        self, hold: Hold, quantities: Quantities, at: int, key: tuple[str, str], model: str = ""
-    ) -> Usage:
-        """Let the hold's one usage event say this."""
-        if hold.usage is None:
-            who = hold.ask.who if hold.ask is not None else Who()
-            hold.usage = Usage(*key, model or hold.model, who, at, quantities, hold.id)
-            self._arrive(hold.usage)
-        else:
-            hold.usage.quantities = quantities
-        self._compensate(hold.usage)
-        return hold.usage
+    def _restate(self, hold: Hold, usage: Usage) -> None:
+        """Let the hold's one usage event say this; what it posts more than before is drawn."""
+        before = {one.number: self._drawn(hold, one.terms) for one in self.budgets}
+        charged = self._drawn(hold)
+        first = hold.usage is None
+        hold.usage = usage
+        self._posted = self._drawn(hold)
+        if hold.status == "open":
+            for budget in self.budgets:
+                more = self._drawn(hold, budget.terms) - before[budget.number]
+                if budget.number in hold.bindings:
+                    left = hold.bindings[budget.number] - max(more, ZERO)
+                    hold.bindings[budget.number] = max(left, ZERO)
+            hold.amount = max(hold.amount - max(self._posted - charged, ZERO), ZERO)
+        self.usages[usage.source, usage.id] = usage
+        if first:
+            # Corrections that came before change what is charged, not what the call drew.
+            usage.void, usage.adjusted = self.early.pop((usage.source, usage.id), (False, None))
+        self._compensate(usage)
 
     def _arrive(self, usage: Usage) -> None:
         key = (usage.source, usage.id)
