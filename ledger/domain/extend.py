@@ -28,6 +28,7 @@ from ledger.domain.protection import Protection
 from ledger.domain.protection_entries import (
     Allocation,
     Binding,
+    HoldEstimated,
     HoldExtended,
     HoldProgressed,
     Reason,
@@ -143,7 +144,7 @@ class _Extension:
         The larger of each meter, as nothing that was reserved is released.
         """
         if self.asked is None:
-            return (), -1, ()
+            return (), self.hold.shape, ()
         factor = self.shape.quantity_factor
         before = tuple(number * factor for number in self.hold.quantities)
         meters = self.shape.meters if before else ()
@@ -194,7 +195,8 @@ class _Extension:
         if reasons:
             return _answer(self.state, "denied_exceeds_budget", hold.id, hold, tuple(reasons))
         expires_at = self.now + command.ttl_us if command.ttl_us else hold.expires_at
-        defined, number, quantities = self._grown()
+        defined, shape_number, quantities = self._grown()
+        same = shape_number == hold.shape
         entry = HoldExtended(
             hold.id,
             command.step,
@@ -202,11 +204,13 @@ class _Extension:
             self.now,
             expires_at,
             amount,
-            quantities,
+            quantities if same else (),
             tuple(bindings),
             allocations,
-            number,
         )
+        estimated: tuple[Entry, ...] = ()
+        if quantities and not same:
+            estimated = (HoldEstimated(hold.id, shape_number, quantities),)
         shape = asked.shape if asked is not None else self.shape
         detail = HoldAnswer(
             hold.id,
@@ -219,7 +223,8 @@ class _Extension:
             expires_at,
             estimate=formula(shape, asked.numbers) if asked is not None else (),
         )
-        return Decision((*defined, entry), Outcome("extended", detail=detail), at=len(defined))
+        entries = (*defined, entry, *estimated)
+        return Decision(entries, Outcome("extended", detail=detail), at=len(defined))
 
     def _ask(self, target: int) -> Estimate:
         """Return what is asked for: quantities, or a charge and no more."""

@@ -40,6 +40,7 @@ from ledger.domain.protection_entries import (
     EntitlementsSet,
     HoldAuthorized,
     HoldCaptured,
+    HoldEstimated,
     HoldExpired,
     HoldExtended,
     HoldProgressed,
@@ -373,9 +374,13 @@ def _extended(guard: Protection, entry: HoldExtended, ref: _Ref) -> None:
     hold.amount = entry.amount
     if entry.quantities:
         hold.quantities = entry.quantities
-        hold.shape = entry.shape if entry.shape >= 0 else hold.shape
     guard._keep(hold, entry.bindings, entry.allocations)
     guard._expires(entry.expires_at)
+
+
+def _estimated(guard: Protection, entry: HoldEstimated, ref: _Ref) -> None:
+    hold = _open_hold(guard, entry.id, ref)
+    hold.shape, hold.quantities = entry.shape, entry.quantities
 
 
 def _progressed(guard: Protection, entry: HoldProgressed, ref: _Ref) -> None:
@@ -465,6 +470,7 @@ FOLDS: dict[type, Callable[[Protection, Any, _Ref], None]] = {
     HoldAuthorized: _authorized,
     HoldRefused: _refused,
     HoldExtended: _extended,
+    HoldEstimated: _estimated,
     HoldProgressed: _progressed,
     HoldCaptured: _captured,
     HoldVoided: _voided,

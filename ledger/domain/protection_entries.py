@@ -197,10 +197,9 @@ class HoldExtended(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=1
         at: when.
         expires_at: from now on.
         amount: charge reserved from now on.
-        quantities: estimated from now on; empty to leave them.
+        quantities: estimated from now on, in the decimals of the hold's shape; empty to leave them.
         bindings: reserved from now on, one for each of the hold's.
         allocations: reserved from now on.
-        shape: number of the shape of ``quantities``; -1 for the hold's.
     """
 
     id: str
@@ -212,7 +211,6 @@ class HoldExtended(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=1
     quantities: tuple[int, ...]
     bindings: tuple[Binding, ...]
     allocations: tuple[Allocation, ...]
-    shape: int = -1
 
 
 class HoldProgressed(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=15):
@@ -428,6 +426,20 @@ class EntitlementsSet(msgspec.Struct, gc=False, frozen=True, array_like=True, ta
     by: str
 
 
+class HoldEstimated(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=25):
+    """An extension expects other meters of a hold's call, or finer quantities; moves no money.
+
+    Attributes:
+        id: of the hold.
+        shape: number of the shape of the estimate from now on.
+        quantities: in the order of its meters, in its decimals.
+    """
+
+    id: str
+    shape: int
+    quantities: tuple[int, ...]
+
+
 ProtectionEntry = (
     BudgetSet
     | CapWaived
@@ -446,4 +458,5 @@ ProtectionEntry = (
     | CreditWithdrawn
     | CreditPolicySet
     | EntitlementsSet
+    | HoldEstimated
 )

@@ -151,6 +151,7 @@ def settle_holds(desk: Desk) -> None:
     desk.capture("full", "c-full-2", 1_500_000)
     desk.capture("full", "c-full-3", 7, "capture_conflict")
     desk.ask("given-up")
+    desk.do("extend", "given-up", "extended", step=1, quantities={"tokens.input": "1000000.5"})
     desk.do("void", "given-up", "voided", void="v-1", reason="not called")
     desk.do("void", "never", "voided_unmatched", void="v-2")
     desk.ask("never", "denied_voided")

@@ -43,6 +43,7 @@ from ledger.domain.protection_entries import (
     EntitlementsSet,
     HoldAuthorized,
     HoldCaptured,
+    HoldEstimated,
     HoldExpired,
     HoldExtended,
     HoldProgressed,
@@ -54,6 +55,7 @@ from ledger.domain.shapes import LeafRate, RateCard, Shape, compile_shape, shape
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "commit-1.hex"
 PROTECTION_GOLDEN = Path(__file__).parents[1] / "golden" / "commit-2.hex"
+LATER_GOLDEN = Path(__file__).parents[1] / "golden" / "commit-3.hex"
 BEFORE = bytes(range(32))
 RECORDED_AT = 1_793_707_200_123_456
 
@@ -178,6 +180,8 @@ PROTECTION_ENTRIES: list[Entry] = [
     UsageRecorded("k-1", AT, 1, (), 0, 0, PAID),
 ]
 """Cost protection, likewise; and usage that credit paid."""
+LATER_ENTRIES: list[Entry] = [HoldEstimated("h-1", 3, (1_500_000, 2**70))]
+"""Kinds that were added later."""
 
 
 def _golden(path: Path = GOLDEN) -> bytes:
@@ -185,7 +189,8 @@ def _golden(path: Path = GOLDEN) -> bytes:
 
 
 BOTH = pytest.mark.parametrize(
-    ("path", "entries"), [(GOLDEN, ENTRIES), (PROTECTION_GOLDEN, PROTECTION_ENTRIES)]
+    ("path", "entries"),
+    [(GOLDEN, ENTRIES), (PROTECTION_GOLDEN, PROTECTION_ENTRIES), (LATER_GOLDEN, LATER_ENTRIES)],
 )
 
 
@@ -218,7 +223,7 @@ def test_entries_are_encoded_as_they_were(path: Path, entries: list[Entry]) -> N
 def test_every_kind_of_entry_has_a_golden_example_and_a_tag_of_its_own() -> None:
     """A new kind needs a line above; a tag is never used twice."""
     kinds = list(Entry.__args__)
-    assert {type(entry) for entry in (*ENTRIES, *PROTECTION_ENTRIES)} == set(kinds)
+    assert {type(entry) for entry in (*ENTRIES, *PROTECTION_ENTRIES, *LATER_ENTRIES)} == set(kinds)
     tags = {kind.__name__: kind.__struct_config__.tag for kind in kinds}
     assert tags == {
         "LedgerOpened": 0,
@@ -246,13 +251,14 @@ def test_every_kind_of_entry_has_a_golden_example_and_a_tag_of_its_own() -> None
         "CreditWithdrawn": 22,
         "CreditPolicySet": 23,
         "EntitlementsSet": 24,
+        "HoldEstimated": 25,
     }
 
 
 def test_every_member_of_cost_protection_has_a_golden_value_of_its_own() -> None:
     """A member that only ever holds its default could move to another place unseen."""
     seen: dict[tuple[str, str], set[object]] = {}
-    for entry in PROTECTION_ENTRIES[:-1]:
+    for entry in (*PROTECTION_ENTRIES[:-1], *LATER_ENTRIES):
         for name in entry.__struct_fields__:
             seen.setdefault((type(entry).__name__, name), set()).add(repr(getattr(entry, name)))
     empty = {repr(value) for value in ("", b"", 0, (), ("", ""), None, False)}
