@@ -149,3 +149,90 @@ class HoldAnswerDocument(Answered):
     expires_at: Time | None = None
     reasons: list[ReasonDocument] = []
     estimate: list[EstimateLineDocument] = []
+    violated_policies: Annotated[
+        list[str],
+        Field(
+            description="What refuses: `budget:NAME`, `credit`, `entitlement:KIND:NAME`,"
+            " `unpriced:WHAT`.",
+            examples=[["budget:monthly"]],
+        ),
+    ] = []
+
+
+class UsageKeyDocument(Answered):
+    """Source and id of a usage event."""
+
+    source: str
+    id: str
+
+
+class HoldBudgetDocument(Answered):
+    """A budget in which a hold reserves."""
+
+    number: int
+    window: Time | None
+
+
+class HoldDocument(Answered):
+    """A hold; amounts are charge in the ledger's currency."""
+
+    tenant: str
+    hold: str
+    status: Literal["open", "captured", "voided", "expired", "refused", "unmatched"]
+    due: Annotated[bool, Field(description="Its time is over, and nobody has come by since.")]
+    kind: Literal["call", "lease"]
+    code: Annotated[str, Field(description="Of the authorization.")]
+    provider: str
+    model: str
+    user: str
+    currency: str
+    reserved: Annotated[str, Field(description="Still reserved.")]
+    reserved_at_most: Amount
+    overrun: Annotated[str, Field(description="Charge beyond what was reserved.")]
+    authorized_at: Time | None
+    expires_at: Time | None
+    on_expiry: Literal["capture_progress", "void", "capture_full"]
+    step: Annotated[int, Field(description="Last extension.")]
+    progress: Annotated[dict[str, Amount], Field(description="The last checkpoint.")]
+    captured: Annotated[dict[str, Amount], Field(description="What was captured, all in all.")]
+    final: bool
+    late: Annotated[bool, Field(description="Captured after it was over.")]
+    usage: Annotated[UsageKeyDocument | None, Field(description="The usage event that it became.")]
+    budgets: list[HoldBudgetDocument]
+
+
+class HoldsDocument(Answered):
+    """Holds, the one that expires or expired last first."""
+
+    tenant: str
+    holds: list[HoldDocument]
+    next: Annotated[str | None, Field(description="Cursor of the next page.")]
+
+
+class DecisionDocument(Answered):
+    """A kept answer to an authorization."""
+
+    tenant: str
+    receipt: str
+    at: Time
+    hold: str
+    decision: Literal["allow", "allow_partial", "allow_downgraded", "confirm", "deny"]
+    code: str
+    provider: str
+    model: Annotated[str, Field(description="That was asked for.")]
+    called_model: Annotated[str, Field(description="That is to be called.")]
+    user: str
+    currency: str
+    asked: Amount
+    amount: Annotated[str, Field(description="Reserved by it.")]
+    reasons: list[ReasonDocument]
+    violated_policies: list[str]
+
+
+class DecisionsDocument(Answered):
+    """Decisions, the newest first."""
+
+    tenant: str
+    version: Annotated[int, Field(description="Commit up to which the listing counts.")]
+    decisions: list[DecisionDocument]
+    next: Annotated[str | None, Field(description="Cursor of the next page.")]

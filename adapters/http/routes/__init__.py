@@ -12,7 +12,17 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from adapters.http.operations import Operation
-from adapters.http.routes import balance, events, holds, ops, reads
+from adapters.http.routes import (
+    balance,
+    budgets,
+    credits,
+    entitlements,
+    events,
+    holds,
+    ops,
+    questions,
+    reads,
+)
 from ledger.application.services import Services
 
 
@@ -33,9 +43,11 @@ def operations(services: Services, schema: Callable[[], bytes]) -> list[Operatio
 
 def routers(services: Services) -> list[APIRouter]:
     """Return all routers of the management surface."""
-    return [module.router(services) for module in (reads,)]
+    modules = (reads, questions, budgets, credits, entitlements)
+    return [module.router(services) for module in modules]
 
 
 def models() -> list[type[BaseModel]]:
-    """Return the models that hot routes' bodies refer to."""
-    return [*balance.MODELS, *events.MODELS, *holds.MODELS]
+    """Return the models that bodies refer to, of hot routes and of requests to the others."""
+    modules = (balance, events, holds, budgets, credits, entitlements)
+    return [model for module in modules for model in module.MODELS]

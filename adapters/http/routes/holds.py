@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from adapters.http.exchange import Answer, Exchange, named_tenant
 from adapters.http.models.holds import (
     AuthorizeRequest,
@@ -101,6 +103,8 @@ def _handler(run: _Run, of: str) -> Callable[[Exchange], Awaitable[Answer]]:
     async def handle(exchange: Exchange) -> Answer:
         document = exchange.document()
         tenant = exchange.tenant(named_tenant(document))
+        if "raw" in document and not isinstance(document["raw"], str):
+            document["raw"] = _as_sent(exchange.body)
         if of:
             outcome = await run(document, tenant=tenant, **{of: exchange.path[of]})
         else:
@@ -108,6 +112,18 @@ def _handler(run: _Run, of: str) -> Callable[[Exchange], Awaitable[Answer]]:
         return answer(outcome, exchange.request_id)
 
     return handle
+
+
+class _Evidence(msgspec.Struct):
+    raw: msgspec.Raw
+
+
+_evidence = msgspec.json.Decoder(_Evidence).decode
+
+
+def _as_sent(body: bytes) -> str:
+    """Return the member ``raw`` of a body that has one, letter by letter."""
+    return bytes(_evidence(body).raw).decode()
 
 
 def _reverse(holds: Holds) -> _Run:

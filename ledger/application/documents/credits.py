@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ledger.application.documents.amounts import amount_text, utc_text
@@ -12,8 +13,15 @@ from ledger.domain.credits import Grant
 from ledger.domain.protection_entries import CreditWithdrawn
 
 
-def credit_document(standing: CreditStanding) -> dict[str, Any]:
-    """Return a tenant's credit for programs; amounts are in its currency."""
+def credit_document(
+    standing: CreditStanding, grants: Sequence[Grant] | None = None
+) -> dict[str, Any]:
+    """Return a tenant's credit for programs; amounts are in its currency.
+
+    Args:
+        standing: of the tenant.
+        grants: those that are shown; None for all.
+    """
     return {
         "tenant": standing.tenant.tenant,
         "currency": standing.tenant.currency,
@@ -37,7 +45,7 @@ def credit_document(standing: CreditStanding) -> dict[str, Any]:
                 "free": amount_text(free_of(standing, one)),
                 "filter": filter_text(one.filter),
             }
-            for one in standing.grants
+            for one in (standing.grants if grants is None else grants)
         ],
     }
 
@@ -47,9 +55,14 @@ def free_of(standing: CreditStanding, grant: Grant) -> int:
     return 0 if standing.over(grant) else grant.free
 
 
-def grant_document(outcome: Outcome, id: object, standing: CreditStanding) -> dict[str, Any]:
-    """Return what became of a grant, and the tenant's credit after it."""
-    return {"status": outcome.status, "grant": id, **credit_document(standing)}
+def grant_document(
+    outcome: Outcome,
+    id: object,
+    standing: CreditStanding,
+    grants: Sequence[Grant] | None = None,
+) -> dict[str, Any]:
+    """Return what became of a grant, and the tenant's credit after it; see `credit_document`."""
+    return {"status": outcome.status, "grant": id, **credit_document(standing, grants)}
 
 
 def withdrawal_document(done: CreditWithdrawn, currency: str) -> dict[str, Any]:

@@ -62,7 +62,29 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
         "reasons": [reason_document(one) for one in detail.reasons],
         "estimate": [_line_document(one) for one in detail.estimate],
     }
+    if detail.decision in _REFUSALS or outcome.status.startswith("denied_"):
+        shown["violated_policies"] = violated_policies(detail.reasons)
     return shown
+
+
+_REFUSALS = ("deny", "confirm")
+_BUDGET_CODES = ("budget", "budget_closed", "confirm")
+
+
+def violated_policies(reasons: Sequence[Reason]) -> list[str]:
+    """Return which policies refuse something, each once, in the order of the reasons.
+
+    ``budget:NAME``, ``credit``, ``entitlement:KIND:NAME`` or ``unpriced:WHAT``.
+    """
+    policies: dict[str, None] = {}
+    for reason in reasons:
+        if reason.code in _BUDGET_CODES:
+            policies[f"budget:{reason.name}"] = None
+        elif reason.code == "credit":
+            policies["credit"] = None
+        elif reason.code in ("entitlement", "unpriced"):
+            policies[f"{reason.code}:{reason.name}"] = None
+    return list(policies)
 
 
 def reason_document(reason: Reason) -> dict[str, Any]:
@@ -151,4 +173,5 @@ def decision_document(row: DecisionRow) -> dict[str, Any]:
         "asked": amount_text(row.asked),
         "amount": amount_text(row.amount),
         "reasons": [reason_document(one) for one in row.reasons],
+        "violated_policies": violated_policies(row.reasons) if row.decision in _REFUSALS else [],
     }
