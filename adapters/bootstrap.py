@@ -53,6 +53,7 @@ from adapters.postgres.audit import open_audit
 from adapters.postgres.database import Database
 from adapters.postgres.key_watch import KeyWatch
 from adapters.postgres.keys import PostgresKeys
+from adapters.postgres.live import PostgresLiveFeed
 from adapters.postgres.migrate import MigrationError, MigrationStatus, check, migrate
 from adapters.postgres.policies import PostgresPolicies
 from adapters.postgres.price_books import PostgresPriceBooks
@@ -60,6 +61,7 @@ from adapters.postgres.projections import PostgresProjections
 from adapters.postgres.protection_reads import PostgresProtectionReads
 from adapters.postgres.readmodels import PostgresReads
 from adapters.postgres.standings import PostgresStandings
+from adapters.postgres.stream_sessions import PostgresStreamSessions
 from adapters.providers import detect, parse_sse
 from adapters.providers import normalize as normalize_response
 from ledger.application.access import Keyring
@@ -111,6 +113,8 @@ class Tallybook:
         self.standings = Standings(
             PostgresStandings(database), tenants=self.reads, audit=self.audit
         )
+        self.live_feed = PostgresLiveFeed(database)
+        self.stream_sessions = PostgresStreamSessions(database)
         self._keys = PostgresKeys(database)
         self.keys = Keys(self._keys, secrets.token_bytes)
 
@@ -146,10 +150,12 @@ class Tallybook:
     def close(self) -> None:
         """Answer what waits, then let every connection go."""
         self.ingest.close()
+        self.live_feed.close()
         self.ledger.close()
         self.standings.close()
         self.reads.close()
         self.protection_reads.close()
+        self.stream_sessions.close()
         if "keyring" in self.__dict__:
             self._key_watch.close()
         self._keys.close()

@@ -18,6 +18,7 @@ from psycopg.sql import Composable
 
 from adapters.postgres import arrays, ledger_rows, protection_rows, queries, rare_rows
 from adapters.postgres.exchange import Answer, Exchange, Parameters
+from adapters.postgres.news import NewsDesk
 from adapters.postgres.recorder import WRITER_LOCK, LedgerRecorder
 from adapters.postgres.rows import (
     Row,
@@ -88,6 +89,7 @@ class PostgresStore:
         self._schema = schema
         self._connection: Connection[Row] | None = None
         self._exchange: Exchange | None = None
+        self._desk = NewsDesk()
         self._statements: dict[str, Composable] = {
             **queries.load("store"),
             "append": recorder.insert_columns_statement,
@@ -117,7 +119,7 @@ class PostgresStore:
     ) -> Iterator[Batch]:
         """Open a batch; see `LedgerStore`."""
         try:
-            batch = _PostgresBatch(*self._connect())
+            batch = _PostgresBatch(*self._connect(), self._desk)
             batch.begin(since=since, keys=keys, holds=holds)
             yield batch
             batch.end()
@@ -149,9 +151,12 @@ class _PostgresBatch:
 
     opening: Opening
 
-    def __init__(self, connection: Connection[Row], exchange: Exchange) -> None:
+    def __init__(
+        self, connection: Connection[Row], exchange: Exchange, desk: NewsDesk
+    ) -> None:
         self._connection = connection
         self._exchange = exchange
+        self._desk = desk
         self._sql = queries.load("store")
         self._open = False
         self._last_tenant: int | None = None
@@ -317,9 +322,11 @@ class _PostgresBatch:
         ledger_rows.write_ledgers(exchange, writes, self._opened)
         protection_rows.write_protection(exchange, writes)
         rare_rows.write_rare(exchange, writes)
+        self._desk.write(exchange, writes)
         exchange.ask("commit")
         exchange.run()
         self._open = False
+        self._desk.committed()
         return int(log.rows[-1][0])
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from ledger.application.live import News
 from ledger.domain.budgets import Counter
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import KeyRow
@@ -69,6 +70,7 @@ class LedgerWrite(msgspec.Struct, frozen=True):
         keys: keys that the commit takes.
         shapes: numbers and bodies of shapes that it defines.
         conflicts: places of the conflicts it keeps.
+        news: what those who wait are told, once it is committed.
     """
 
     state: LedgerState
@@ -76,6 +78,7 @@ class LedgerWrite(msgspec.Struct, frozen=True):
     keys: Sequence[NewKey]
     shapes: Sequence[tuple[int, bytes]]
     conflicts: Sequence[int]
+    news: Sequence[News] = ()
 
 
 class Batch(Protocol):

@@ -9,6 +9,7 @@ from ledger.application.budgets import Budgets
 from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
 from ledger.application.ingest import Ingest
+from ledger.application.live import LiveFeed
 from ledger.application.policies import Policies
 from ledger.application.ports import AuditView
 from ledger.application.prices import PriceBooks
@@ -17,6 +18,7 @@ from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
 from ledger.application.runner import Projections
 from ledger.application.standings import Standings
+from ledger.application.streams import StreamSessions
 from ledger.application.tenants import Tenants
 
 
@@ -81,6 +83,16 @@ class Services(Protocol):
     @property
     def standings(self) -> Standings:
         """Answers where tenants stand, many at once."""
+        ...
+
+    @property
+    def stream_sessions(self) -> StreamSessions:
+        """Keeps the sessions of gateways."""
+        ...
+
+    @property
+    def live_feed(self) -> LiveFeed:
+        """Tells news of budgets as they are committed."""
         ...
 
     def audit(self) -> AbstractContextManager[AuditView]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from ledger.application.live import TOLD_BY, News, news_of
 from ledger.application.ports import Batch, LedgerWrite, NewKey
 from ledger.domain.catalog import Rated
 from ledger.domain.commands import Command, Decision, KeyRow, Outcome
@@ -60,6 +61,7 @@ class TenantWork:
         "keys",
         "new_keys",
         "new_shapes",
+        "news",
         "next_expiry",
         "now",
         "state",
@@ -78,6 +80,7 @@ class TenantWork:
         self.new_keys: list[NewKey] = []
         self.new_shapes: list[tuple[int, bytes]] = []
         self.conflicts: list[int] = []
+        self.news: list[News] = []
         state.start_commit()
 
     @property
@@ -124,10 +127,13 @@ class TenantWork:
                 self.new_shapes.append((entry.number, entry.body))
             elif type(entry) is ConflictKept:
                 self.conflicts.append(index)
+            elif type(entry) in TOLD_BY:
+                self.news += news_of(entry, state.guard)
         if state.guard is not None:
             for step in steps_reached(state.guard, self.now):
                 evolve(state, step, (version, len(entries)))
                 entries.append(step)
+                self.news += news_of(step, state.guard)
         place = first + decision.at
         if decision.key:
             self.keys[decision.key] = KeyRow(version, place, decision.fingerprint)
@@ -151,7 +157,7 @@ class TenantWork:
         body = encode_commit(state.digest, now, self.entries)
         state.version += 1
         state.digest = commit_digest(stream_of(state.tenant_id), state.version, body)
-        return LedgerWrite(state, body, self.new_keys, self.new_shapes, self.conflicts)
+        return LedgerWrite(state, body, self.new_keys, self.new_shapes, self.conflicts, self.news)
 
 
 class LedgerCache:

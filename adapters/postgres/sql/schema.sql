@@ -83,6 +83,17 @@ ALTER TABLE budget_counters FORCE ROW LEVEL SECURITY;
 CREATE POLICY engine ON budget_counters TO OWNER USING (true) WITH CHECK (true);
 CREATE POLICY tenant ON budget_counters FOR SELECT TO tallybook_tenant USING ((tenant_id = ANY (( SELECT visible_tenants() AS visible_tenants)::integer[])));
 
+CREATE TABLE budget_news (
+    at bigint NOT NULL,
+    position bigint NOT NULL,
+    tenant_id integer NOT NULL,
+    place integer NOT NULL,
+    budget integer NOT NULL,
+    body bytea NOT NULL,
+    CONSTRAINT budget_news_pkey PRIMARY KEY (tenant_id, "position", place)
+);
+CREATE INDEX budget_news_position_idx ON budget_news USING btree ("position");
+
 CREATE TABLE budgets (
     tenant_id integer NOT NULL,
     number integer NOT NULL,
@@ -213,6 +224,18 @@ ALTER TABLE shapes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE shapes FORCE ROW LEVEL SECURITY;
 CREATE POLICY engine ON shapes TO OWNER USING (true) WITH CHECK (true);
 CREATE POLICY tenant ON shapes FOR SELECT TO tallybook_tenant USING ((tenant_id = ANY (( SELECT visible_tenants() AS visible_tenants)::integer[])));
+
+CREATE TABLE stream_sessions (
+    tenant text COLLATE "C" NOT NULL,
+    session text COLLATE "C" NOT NULL,
+    epoch bigint NOT NULL,
+    attachment bigint NOT NULL,
+    acked bigint NOT NULL,
+    ended boolean NOT NULL,
+    attribution text NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    CONSTRAINT stream_sessions_pkey PRIMARY KEY (tenant, session)
+) WITH (fillfactor=50);
 
 CREATE TABLE tenants (
     tenant_id integer NOT NULL,

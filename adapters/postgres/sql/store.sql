@@ -277,3 +277,15 @@ SET held = excluded.held,
     withdrawn = excluded.withdrawn,
     lapsed = excluded.lapsed,
     expired = excluded.expired;
+
+-- In the transaction of the commit, after the log: the commit's place there is the news' position.
+-- name: insert_news
+INSERT INTO budget_news (at, position, tenant_id, place, budget, body)
+SELECT new.at, l.notification_id, new.tenant_id, new.place, new.budget, new.body
+FROM unnest(
+    %(tenants)s, %(streams)s, %(versions)s, %(places)s, %(budgets)s, %(times)s, %(bodies)s
+) AS new (tenant_id, stream, version, place, budget, at, body)
+JOIN ledger_log AS l ON l.originator_id = new.stream AND l.originator_version = new.version;
+
+-- name: wake_news
+SELECT pg_notify('tallybook_news', '');
