@@ -28,6 +28,7 @@ from adapters.http.problems import (
     problem_of,
 )
 from adapters.http.schema import build as schema_of
+from adapters.http.stream.endpoint import Stream
 from ledger.application.access import Keyring
 from ledger.application.documents.encoding import to_json
 from ledger.application.services import Services
@@ -42,9 +43,12 @@ class Dispatch:
     Args:
         operations: hot ones; those without parameters are found by their path alone.
         rest: the application for everything else.
+        stream: the application for WebSockets.
     """
 
-    def __init__(self, operations: Sequence[Operation], rest: Callable[..., Any]) -> None:
+    def __init__(
+        self, operations: Sequence[Operation], rest: Callable[..., Any], stream: Callable[..., Any]
+    ) -> None:
         self.routes = hot_routes(operations)
         self._static: dict[tuple[str, str], Any] = {}
         self._routes = []
@@ -54,6 +58,7 @@ class Dispatch:
             else:
                 self._static[operation.method, operation.path] = route
         self._rest = rest
+        self._stream = stream
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Find who answers."""
@@ -75,6 +80,9 @@ class Dispatch:
                     scope.update(found)
                     await route.app(scope, receive, send)
                     return
+        elif scope["type"] == "websocket":
+            await self._stream(scope, receive, send)
+            return
         await self._rest(scope, receive, send)
 
 
@@ -105,9 +113,17 @@ def build(
         return to_json(openapi(operations, api))
 
     operations = routes.operations(services, schema)
-    dispatch = Dispatch(operations, api)
+    streams = Stream(services)
+    dispatch = Dispatch(operations, api, streams)
     _handle_errors(api, lambda scope: methods_of([*dispatch.routes, *api.routes], scope))
-    return Gate(dispatch, keyring=keyring, observer=observer, bodies=bodies, clock=clock)
+    return Gate(
+        dispatch,
+        keyring=keyring,
+        observer=observer,
+        bodies=bodies,
+        clock=clock,
+        streams=streams,
+    )
 
 
 def openapi(operations: Sequence[Operation], api: FastAPI) -> dict[str, Any]:

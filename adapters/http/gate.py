@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from itertools import count
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from adapters.http.bodies import MAX_BATCH_BYTES, MAX_BODY_BYTES, Bodies, ClientGone
 from adapters.http.exchange import KEY, Exchange
@@ -21,6 +21,9 @@ from adapters.http.problems import CONTENT_TYPE, HttpProblem, headers_of, proble
 from adapters.http.rates import Rates
 from ledger.application.access import Caller, KeyRefused, Keyring
 from ledger.domain.errors import LedgerError, Unavailable
+
+if TYPE_CHECKING:
+    from adapters.http.stream.endpoint import Stream
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -42,6 +45,9 @@ BATCH_PATHS = frozenset(
 )
 """Paths whose bodies may have `MAX_BATCH_BYTES`."""
 MAX_REQUEST_ID_CHARS = 128
+GATE = "tallybook.gate"
+"""Name in the ASGI scope of what is no request under which the gate is: a WebSocket passes it
+unseen, and checks its key there itself."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +75,10 @@ class Gate:
         observer: counts and logs.
         bodies: reads bodies.
         clock: monotonic seconds.
+
+    Attributes:
+        rates: of the keys, in this process.
+        streams: the sessions over WebSocket behind it; None where there are none.
     """
 
     def __init__(
@@ -79,13 +89,15 @@ class Gate:
         observer: Observer,
         bodies: Bodies | None = None,
         clock: Callable[[], float] = time.monotonic,
+        streams: Stream | None = None,
     ) -> None:
         self._app = app
+        self.streams = streams
         self._keyring = keyring
         self._observer = observer
         self._bodies = bodies or Bodies()
         self._clock = clock
-        self._rates = Rates(clock)
+        self.rates = Rates(clock)
         # Unique over processes and cheap: a random stem and a count.
         self._stem = secrets.token_hex(6)
         self._count = count(1)
@@ -93,6 +105,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve one connection of the ASGI server."""
         if scope["type"] != "http":
+            scope[GATE] = self
             await self._app(scope, receive, send)
             return
         start_s = self._clock()
@@ -146,13 +159,17 @@ class Gate:
         client = scope.get("client")
         exchange.address = client[0] if client else ""
         exchange.caller = await self.caller(headers.get(b"authorization"), exchange.address)
-        exchange.extra += self._rates.take(exchange.caller)
+        exchange.extra += self.rates.take(exchange.caller)
         version = headers.get(b"tallybook-version")
         if version is not None and version.decode("latin-1") != API_VERSION:
             raise HttpProblem(
                 f"there is no such version; leave the header out, or send {API_VERSION}",
                 code="unknown_version",
             )
+
+    def used(self, caller: Caller, *, route: str, status: int) -> None:
+        """Count a use of a key."""
+        self._keyring.used(caller, route=route, status=status)
 
     async def caller(self, authorization: bytes | None, address: str) -> Caller:
         """Return who calls.

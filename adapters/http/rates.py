@@ -40,16 +40,8 @@ class Rates:
         """
         if not caller.per_second:
             return []
-        now_s = self._clock()
         burst = max(caller.burst, 1)
-        bucket = self._buckets.get(caller.key)
-        if bucket is None:
-            # As many buckets as there are keys with a limit; keys are few and issued by hand.
-            bucket = self._buckets[caller.key] = _Bucket(burst, now_s)
-        else:
-            refill = (now_s - bucket.at_s) * caller.per_second
-            bucket.tokens = min(burst, bucket.tokens + refill)
-            bucket.at_s = now_s
+        bucket = self._bucket(caller)
         window_s = max(1, -(-burst // caller.per_second))
         policy = b'"key";q=%d;w=%d' % (burst, window_s)
         if bucket.tokens < 1:
@@ -67,3 +59,27 @@ class Rates:
         full_s = int((burst - bucket.tokens) / caller.per_second)
         left = b'"key";r=%d;t=%d' % (int(bucket.tokens), full_s)
         return [(b"ratelimit-policy", policy), (b"ratelimit", left)]
+
+    def wait_s(self, caller: Caller) -> float:
+        """Count a frame of a stream, if there is room; return how long there is none, else 0."""
+        if not caller.per_second:
+            return 0.0
+        bucket = self._bucket(caller)
+        if bucket.tokens < 1:
+            return (1 - bucket.tokens) / caller.per_second
+        bucket.tokens -= 1
+        return 0.0
+
+    def _bucket(self, caller: Caller) -> _Bucket:
+        """Return a key's bucket as full as it is now."""
+        now_s = self._clock()
+        burst = max(caller.burst, 1)
+        bucket = self._buckets.get(caller.key)
+        if bucket is None:
+            # As many buckets as there are keys with a limit; keys are few and issued by hand.
+            bucket = self._buckets[caller.key] = _Bucket(burst, now_s)
+        else:
+            refill = (now_s - bucket.at_s) * caller.per_second
+            bucket.tokens = min(burst, bucket.tokens + refill)
+            bucket.at_s = now_s
+        return bucket

@@ -151,9 +151,7 @@ class _PostgresBatch:
 
     opening: Opening
 
-    def __init__(
-        self, connection: Connection[Row], exchange: Exchange, desk: NewsDesk
-    ) -> None:
+    def __init__(self, connection: Connection[Row], exchange: Exchange, desk: NewsDesk) -> None:
         self._connection = connection
         self._exchange = exchange
         self._desk = desk

@@ -33,6 +33,10 @@ class FixedKeyring:
         )
         return token
 
+    def remove(self, token: str) -> None:
+        """Let a token open nothing any more."""
+        del self._callers[token]
+
     def cached(self, token: str, address: str) -> Caller | None:
         """Return whose token it is."""
         del address

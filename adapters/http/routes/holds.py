@@ -135,7 +135,7 @@ def _reverse(holds: Holds) -> _Run:
 
 def answer(outcome: Outcome, request_id: str) -> Answer:
     """Return the answer to an operation on a hold: its document, or a problem."""
-    status = _status(outcome)
+    status = status_of_outcome(outcome)
     document = outcome_document(outcome)
     if status == 200:
         if document.get("decision") in ("deny", "confirm"):
@@ -156,7 +156,8 @@ def answer(outcome: Outcome, request_id: str) -> Answer:
     return Answer(body, status, CONTENT_TYPE)
 
 
-def _status(outcome: Outcome) -> int:
+def status_of_outcome(outcome: Outcome) -> int:
+    """Return the HTTP status of an answer about a hold: 200 for every decision."""
     code = outcome.status
     status = STATUS_BY_CODE.get(code)
     if status is not None:

@@ -1,0 +1,125 @@
+"""The examples and tables of docs/spec/stream.md are true."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from fakes.stream_world import Client, Frame, stream_server
+
+from adapters.http.stream import commands, frames
+from adapters.http.stream.session import RESUMABLE, Code
+
+SPEC = (Path(__file__).resolve().parents[2] / "docs" / "spec" / "stream.md").read_text("utf-8")
+ANYTHING = "…"
+
+
+def exchanges() -> list[tuple[str, Frame]]:
+    """Return the frames of the examples, each with who sends it."""
+    return [
+        (line[0], json.loads(line[2:]))
+        for block in re.findall(r"```jsonl\n(.*?)```", SPEC, re.DOTALL)
+        for line in block.splitlines()
+    ]
+
+
+def differs(wanted: Any, found: Any, at: str = "") -> str:
+    """Return where an answer is not what an example says; "" where it is."""
+    if wanted == ANYTHING:
+        return ""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        named = {name for name in wanted if name != ANYTHING}
+        if ANYTHING not in wanted and set(found) != named:
+            return f"{at}: members {sorted(found)}, not {sorted(named)}"
+        places = (differs(wanted[name], found.get(name), f"{at}/{name}") for name in named)
+        return next((place for place in places if place), "")
+    if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        places = (
+            differs(one, other, f"{at}/{place}")
+            for place, (one, other) in enumerate(zip(wanted, found, strict=True))
+        )
+        return next((place for place in places if place), "")
+    return "" if wanted == found else f"{at}: {found!r}, not {wanted!r}"
+
+
+def table(header: str) -> list[list[str]]:
+    """Return the rows of a table of the specification."""
+    lines = SPEC.splitlines()
+    first = lines.index(header) + 2
+    rows = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            return rows
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_the_specified_session_runs_as_it_is_written(database_url: str) -> None:
+    """All examples in their order are one session, cut where it is resumed."""
+    with stream_server(database_url) as server:
+        server.tallybook.tenants.open("acme")
+        client: Client | None = None
+        epoch = 0
+        played = 0
+        for who, frame in exchanges():
+            if who == ">":
+                if frame["type"] in ("hello", "resume"):
+                    if client is not None:
+                        client.cut()
+                    client = server.connect()
+                assert client is not None
+                client.send(**{k: epoch if v == "$epoch" else v for k, v in frame.items()})
+            else:
+                assert client is not None
+                answer = client.next()
+                assert differs(frame, answer) == "", (frame, answer)
+                epoch = answer.get("epoch", epoch)
+                played += 1
+        assert client is not None
+        assert client.closed() == Code.ENDED
+        assert played == 14
+
+
+def test_every_close_code_is_listed_and_says_whether_it_is_resumable() -> None:
+    """The table has the codes of the session and no others."""
+    rows = table("| code | resumable | because |")
+    assert {int(row[0]): row[1] == "yes" for row in rows} == {
+        int(code): code in RESUMABLE for code in Code
+    }
+
+
+def test_every_type_of_frame_is_listed() -> None:
+    """Of the client and of the server."""
+    listed = {
+        name
+        for header in (
+            "| type | members besides | becomes |",
+            "| type | members | when |",
+            "| type | the budget |",
+        )
+        for row in table(header)
+        for name in re.findall(r"`([a-z_.]+)`", row[0])
+    }
+    ours = {kind.__struct_config__.tag for kind in frames.CLIENT_FRAMES + frames.SERVER_FRAMES}
+    assert listed - {"hold", "call", "budget."} == (ours | set(frames.HOLD_FRAMES)) - {
+        "hello",
+        "resume",
+    }
+
+
+def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
+    """Window, size of frames, bounds of what waits, time-outs."""
+    from adapters.http.stream.session import Limits
+
+    limits = Limits()
+    assert f'"heartbeat_ms": {limits.heartbeat_ms}, "window": {limits.window}' in SPEC
+    assert f'"max_frame_bytes": {frames.MAX_FRAME_BYTES}' in SPEC
+    assert f"{limits.out_frames:,} frames or {limits.out_bytes // 2**20} MiB" in SPEC
+    assert f"reads nothing for {limits.stall_ms // 1000} seconds" in SPEC
+    assert f"within {limits.greeting_ms // 1000} seconds" in SPEC
+    assert f"1 to {frames.MAX_ID_CHARS} characters" in SPEC
+    assert limits.idle_beats == 3
+    for direction, meter in commands.METERS.items():
+        assert f"`{direction}` is `{meter}`" in SPEC
