@@ -93,6 +93,10 @@ CREATE TABLE budget_news (
     CONSTRAINT budget_news_pkey PRIMARY KEY (tenant_id, "position", place)
 );
 CREATE INDEX budget_news_position_idx ON budget_news USING btree ("position");
+ALTER TABLE budget_news ENABLE ROW LEVEL SECURITY;
+ALTER TABLE budget_news FORCE ROW LEVEL SECURITY;
+CREATE POLICY engine ON budget_news TO OWNER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON budget_news FOR SELECT TO tallybook_tenant USING ((tenant_id = ANY (( SELECT visible_tenants() AS visible_tenants)::integer[])));
 
 CREATE TABLE budgets (
     tenant_id integer NOT NULL,
@@ -236,6 +240,11 @@ CREATE TABLE stream_sessions (
     seen_at timestamp with time zone NOT NULL,
     CONSTRAINT stream_sessions_pkey PRIMARY KEY (tenant, session)
 ) WITH (fillfactor=50);
+ALTER TABLE stream_sessions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE stream_sessions FORCE ROW LEVEL SECURITY;
+CREATE POLICY engine ON stream_sessions TO OWNER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON stream_sessions FOR SELECT TO tallybook_tenant USING ((tenant IN ( SELECT known.tenant
+   FROM tenants known)));
 
 CREATE TABLE tenants (
     tenant_id integer NOT NULL,
@@ -307,6 +316,7 @@ CREATE POLICY tenant ON usage_keys FOR SELECT TO tallybook_tenant USING ((tenant
 GRANT SELECT ON accumulators TO tallybook_tenant;
 GRANT SELECT ON balances TO tallybook_tenant;
 GRANT SELECT ON budget_counters TO tallybook_tenant;
+GRANT SELECT ON budget_news TO tallybook_tenant;
 GRANT SELECT ON budgets TO tallybook_tenant;
 GRANT SELECT ON conflicts TO tallybook_tenant;
 GRANT SELECT ON corrections TO tallybook_tenant;
@@ -316,6 +326,7 @@ GRANT SELECT ON ledger_log TO tallybook_tenant;
 GRANT SELECT ON projection_tracking TO tallybook_tenant;
 GRANT SELECT ON protection TO tallybook_tenant;
 GRANT SELECT ON shapes TO tallybook_tenant;
+GRANT SELECT ON stream_sessions TO tallybook_tenant;
 GRANT SELECT ON tenants TO tallybook_tenant;
 GRANT SELECT ON unpriced_usage TO tallybook_tenant;
 GRANT SELECT ON usage_daily TO tallybook_tenant;

@@ -25,3 +25,6 @@ CREATE TABLE budget_news (
     PRIMARY KEY (tenant_id, position, place)
 );
 CREATE INDEX budget_news_position_idx ON budget_news (position);
+
+SELECT isolate('stream_sessions', 'tenant IN (SELECT known.tenant FROM tenants AS known)');
+SELECT isolate('budget_news');
