@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from ledger.domain.billing_periods import BillingCycle, CycleUnit
 from ledger.domain.charge_models import ChargeModel
 from ledger.domain.tiers import Tier, TierTable
 
@@ -63,7 +65,7 @@ def test_the_spec_lists_every_member_with_its_default() -> None:
 def test_the_spec_lists_every_code() -> None:
     """What the charge modules refuse stands in the table of refusals, and nothing else."""
     raised: set[str] = set()
-    for module in (*MODULES, "taxes"):
+    for module in (*MODULES, "taxes", "billing_periods"):
         source = (ROOT / "ledger" / "domain" / f"{module}.py").read_text("utf-8")
         raised |= set(
             re.findall(r'"((?:invalid|overlapping|tier|rate|conversion|amount)_\w+)"', source)
@@ -72,3 +74,15 @@ def test_the_spec_lists_every_code() -> None:
     section = SPEC.split("## Refused", 1)[1].split("\n## ", 1)[0]
     rows = re.findall(r"^\| ((?:`\w+` ?)+)\|", section, flags=re.MULTILINE)
     assert {code for row in rows for code in re.findall(r"`(\w+)`", row)} == raised
+
+
+def test_the_specified_boundaries_are_boundaries() -> None:
+    """Each row says the three that follow the anchor."""
+    rows = re.findall(r"^\| (\d{4}-[\d-]+) \| (\w+) \| (\d[^|]+) \|", SPEC, flags=re.MULTILINE)
+    assert len(rows) == 4
+    for anchor, unit, boundaries in rows:
+        cycle = BillingCycle(
+            anchor=date.fromisoformat(anchor), timezone="UTC", unit=CycleUnit(unit)
+        )
+        days = [cycle.boundary(number).isoformat() for number in (1, 2, 3)]
+        assert days == boundaries.strip().split(", ")
