@@ -20,7 +20,6 @@ from ledger.domain.money import (
     AMOUNT_DECIMALS,
     EXACT,
     RoundingMode,
-    minor_units,
     plain,
     text,
 )
@@ -75,7 +74,9 @@ class BillingPeriod(msgspec.Struct, frozen=True, kw_only=True, order=True):
         return f"{first.isoformat()}/{(after - timedelta(days=1)).isoformat()}"
 
 
-class BillingCycle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class BillingCycle(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """How time is cut into billing periods.
 
     Attributes:
@@ -95,7 +96,10 @@ class BillingCycle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     count: int = 1
 
     def __post_init__(self) -> None:
-        zone(self.timezone)
+        try:
+            zone(self.timezone)
+        except InvalidInput as error:
+            raise InvalidInput(error.message, code=error.code, pointer="/timezone") from None
         if not 1 <= self.count <= MAX_COUNT:
             raise InvalidInput(
                 f"a period of {self.count} units is not possible; 1 to {MAX_COUNT} are",
@@ -175,7 +179,7 @@ def _moved(anchor: date, *, months: int) -> date:
 
 
 class ProratedAmount(msgspec.Struct, frozen=True, kw_only=True):
-    """A fee for some days of a period, with all that it was made of.
+    """An amount or quantity for some days of a period, with all that it was made of.
 
     The share of days a to b is S(b) - S(a) where S(k) = amount x k / days, rounded by the rule:
     shares that cover a period without gap sum to the whole amount, rounded by the same rule, to
@@ -215,28 +219,26 @@ def prorate_by_day(
     period: BillingPeriod,
     first_day: date,
     after_day: date,
-    currency: str = "",
+    decimals: int = AMOUNT_DECIMALS,
     mode: RoundingMode = RoundingMode.HALF_EVEN,
 ) -> ProratedAmount:
-    """Return the fee for the days of a period from ``first_day`` to before ``after_day``.
+    """Return what falls to the days of a period from ``first_day`` to before ``after_day``.
 
     Args:
-        full: fee of the whole period.
+        full: amount or quantity of the whole period.
         period: the period.
         first_day: first local day that is charged; one before the period counts from its start.
         after_day: local day after the last one charged; one beyond the period counts to its end.
-        currency: to whose minor unit shares are rounded; "" keeps 18 decimals.
+        decimals: to which shares are rounded; 18 keeps as much as amounts can hold.
         mode: how they are rounded.
 
     Raises:
-        InvalidInput: ``invalid_proration`` if the days are in the wrong order;
-            ``unknown_currency``.
+        InvalidInput: ``invalid_proration`` if the days are in the wrong order.
     """
     if after_day < first_day:
         raise InvalidInput(
             f"{first_day} to before {after_day} is no stretch of days", code="invalid_proration"
         )
-    decimals = minor_units(currency) if currency else AMOUNT_DECIMALS
     first, after = (_days_before(period, day) for day in (first_day, after_day))
     until, since = (
         share_of(full, part=days, whole=period.days, decimals=decimals, mode=mode)

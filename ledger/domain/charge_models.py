@@ -41,7 +41,9 @@ MAX_ROUNDING = 12
 """Numbers are rounded to 10^-12 at the finest and 10^12 at the coarsest."""
 
 
-class Rounding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Rounding(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """A number of decimals and how to get there; -2 decimals are whole hundreds.
 
     Attributes:
@@ -57,7 +59,7 @@ class Rounding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise InvalidInput(
                 f"{self.decimals} decimals cannot be rounded to; -12 to 12 can",
                 code="invalid_rounding",
-                pointer="/decimals",
+                pointer="/rounding/decimals",
             )
 
     def applied(self, value: Decimal) -> Decimal:
@@ -72,7 +74,9 @@ class Operation(StrEnum):
     DIVIDE = "divide"
 
 
-class Conversion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Conversion(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """How metered units become billed units: bytes to gigabytes, seconds to started minutes.
 
     Attributes:
@@ -125,7 +129,9 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return plain(whole_steps(quantity, self.factor * step, self.rounding.mode) * step)
 
 
-class Commitment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Commitment(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """What a tenant has promised to use in a period.
 
     Attributes:
@@ -180,7 +186,9 @@ class CloseAmounts(msgspec.Struct, frozen=True, kw_only=True):
         return EXACT.add(self.true_up, self.minimum)
 
 
-class ChargeModel(TierTable, frozen=True, kw_only=True, omit_defaults=True):
+class ChargeModel(
+    TierTable, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """A table of tiers, what happens to the quantity before it and to the amount after it.
 
     In this order: the quantity is converted; free units are taken off; the tiers give the gross

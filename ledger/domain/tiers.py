@@ -51,7 +51,9 @@ class PartKind(StrEnum):
     CAP = "cap"
 
 
-class Tier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Tier(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """One tier; it begins where the tier before it ends.
 
     Attributes:
@@ -99,7 +101,9 @@ class ChargePart(msgspec.Struct, frozen=True, kw_only=True):
     amount: Decimal
 
 
-class TierTable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TierTable(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """Tiers without gap or overlap from zero to infinity.
 
     Attributes:
