@@ -127,7 +127,10 @@ def test_the_maximum_counts_what_earlier_lines_really_billed() -> None:
 def test_a_first_line_bills_what_is_owed_without_use_and_later_ones_do_not() -> None:
     """Three lines of nothing owe one fee; a line after them none."""
     model = graduated([Tier(rate=D(1), flat=D(30))])
-    assert [line.amount for line in split_period(model, [D(0), D(0), D(2)])] == [30, 0, 2]
+    lines = split_period(model, [D(0), D(0), D(2)])
+    assert [line.amount for line in lines] == [30, 0, 2]
+    assert [line.gross for line in lines] == [30, 0, 2]
+    assert not any(line.discount for line in lines)
 
 
 def test_a_line_shows_only_what_changed() -> None:

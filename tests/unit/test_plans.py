@@ -145,6 +145,14 @@ def test_a_promised_quantity_is_prorated_by_what_it_is_worth() -> None:
     assert rate_plan(made, made.cycle.period(0), {}).total == 60
 
 
+def test_shares_of_limits_are_never_rounded_past_each_other() -> None:
+    """Eight of thirty-one days of 2 and of 1 in the last place come to 0 and 1: 0 it is."""
+    limits = {"max_amount": "0.000000000002", "min_amount": "0.000000000001"}
+    made = plan(charges=[charge(model={"tiers": [{"rate": "1"}], **limits})])
+    days = {"first_day": date(2027, 1, 9), "after_day": date(2027, 1, 17)}
+    assert rate_plan(made, made.cycle.period(0), {}, **days).total == 0
+
+
 def test_no_days_cost_nothing() -> None:
     """Not even a fee that is not prorated."""
     made = plan(fees=[{"name": "base", "amount": "5", "prorated": False}], min_amount="3")
