@@ -37,6 +37,7 @@ from adapters.cli import (
     explain,
     holds,
     import_,
+    leases,
     normalize,
     projections,
     setup,
@@ -64,6 +65,7 @@ from adapters.postgres.standings import PostgresStandings
 from adapters.postgres.stream_sessions import PostgresStreamSessions
 from adapters.providers import detect, parse_sse
 from adapters.providers import normalize as normalize_response
+from adapters.signing import KeyFile
 from ledger.application.access import Keyring
 from ledger.application.budgets import Budgets
 from ledger.application.credits import Credits
@@ -83,6 +85,8 @@ from ledger.application.standings import Standings
 from ledger.application.tenants import Tenants
 from ledger.domain.prices import PriceList
 
+LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
+"""Environment variable that names the file of the key that signs leases."""
 Progress = Callable[[str], None]
 
 
@@ -268,7 +272,8 @@ def build() -> typer.Typer:
     import_.register(app, open_services, normalize_response, detect)
     balance.register(app, open_services)
     budgets.register(app, open_services)
-    holds.register(app, open_services)
+    group = holds.register(app, open_services)
+    leases.register(group, open_services, lease_keys())
     simulate.register(app, open_services)
     credits.register(app, open_services)
     entitlements.register(app, open_services)
@@ -283,6 +288,14 @@ def build() -> typer.Typer:
     setup.register_migrate(app, migrate_database, check_database)
     app.add_typer(db.build(server), name="db")
     return app
+
+
+def lease_keys() -> KeyFile:
+    """Return the key that signs leases: TALLYBOOK_LEASE_KEY, else keys/lease.pem in the home."""
+    named = os.environ.get(LEASE_KEY_VARIABLE)
+    if named:
+        return KeyFile(Path(named).expanduser().absolute())
+    return KeyFile(embedded.default_home() / "keys" / "lease.pem")
 
 
 def _demo_folder() -> Path:

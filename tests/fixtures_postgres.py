@@ -89,6 +89,16 @@ class Run:
             )
 
     @contextmanager
+    def other_home(self) -> Iterator[Path]:
+        """Give a home for a server of a test's own, and stop what runs there afterwards."""
+        home = self.directory / f"home-{secrets.token_hex(3)}"
+        try:
+            yield home
+        finally:
+            embedded.stop(home=home)
+            shutil.rmtree(home, ignore_errors=True)
+
+    @contextmanager
     def database(self, *, migrated: bool) -> Iterator[str]:
         """Give the URL of a fresh database, and drop it afterwards."""
         name = f"{self.prefix}{secrets.token_hex(6)}"
@@ -100,11 +110,10 @@ class Run:
 
     def end(self) -> None:
         """Stop the server, or drop this run's databases from the user's, and leave nothing."""
-        if os.environ.get(URL_VARIABLE):
-            if (self.directory / "template").exists():
-                self._drop_all()
-        elif self.home.exists():
-            embedded.stop(home=self.home)
+        if os.environ.get(URL_VARIABLE) and (self.directory / "template").exists():
+            self._drop_all()
+        for home in self.directory.glob("home*"):
+            embedded.stop(home=home)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _drop_all(self) -> None:
@@ -178,7 +187,8 @@ def remove_what_killed_runs_left() -> None:
         with suppress(OSError, LedgerError), (directory / "owner").open("r+") as file:
             # Another run still holds the lock of a directory in use: that raises OSError.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            embedded.stop(home=directory / "home")
+            for home in directory.glob("home*"):
+                embedded.stop(home=home)
             shutil.rmtree(directory, ignore_errors=True)
 
 

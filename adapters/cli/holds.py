@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import typer
 
+from adapters.cli.call_options import EXAMPLE, AmountOption, with_call_options
 from adapters.cli.hold_output import (
     decisions_table,
     holds_table,
@@ -41,18 +42,14 @@ from ledger.domain.holds import ExpireHolds
 
 MAX_SWEEPS = 100
 """How often one tenant is swept at most; a batch expires a bounded number of holds."""
-EXAMPLE = "tokens.input=1000"
 
 HoldArgument = Annotated[str, typer.Argument(help="Id of the hold.", metavar="HOLD")]
-AmountOption = Annotated[
-    str, typer.Option("--amount", help="Charge, or available for all that is left.")
-]
 TtlOption = Annotated[str, typer.Option("--ttl", help="Seconds, from now.")]
 StepOption = Annotated[int, typer.Option("--step", min=1, help="Rising, from 1.")]
 
 
-def register(app: typer.Typer, open_services: OpenServices) -> None:
-    """Add the commands to the command line."""
+def register(app: typer.Typer, open_services: OpenServices) -> typer.Typer:
+    """Add the commands to the command line, and return their group."""
     holds = typer.Typer(
         help="Holds: authorize, extend, capture, void, expire.", no_args_is_help=True
     )
@@ -63,6 +60,7 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
     _register_capture(holds, open_services)
     _register_ends(holds, open_services)
     _register_expire(holds, open_services)
+    return holds
 
 
 def _register_questions(holds: typer.Typer, open_services: OpenServices) -> None:
@@ -144,54 +142,20 @@ def _register_questions(holds: typer.Typer, open_services: OpenServices) -> None
 
 def _register_authorize(holds: typer.Typer, open_services: OpenServices) -> None:
     @holds.command()
+    @with_call_options
     def authorize(
         hold: HoldArgument,
         tenant: TenantOption,
         *,
-        provider: Annotated[str, typer.Option(help="To be called.")] = "",
-        model: Annotated[str, typer.Option(help="To be called.")] = "",
-        quantity: QuantityOption = None,
-        amount: AmountOption = "",
-        min_amount: Annotated[str, typer.Option(help="Least that is worth having.")] = "",
+        call: dict[str, object],
         ttl: TtlOption = "",
         on_expiry: Annotated[
             str, typer.Option(help="capture_progress, void or capture_full.")
         ] = "",
-        user: Annotated[str, typer.Option(help="Who calls.")] = "",
-        project: Annotated[str, typer.Option()] = "",
-        api_key: Annotated[str, typer.Option(help="Alias of the caller's key.")] = "",
-        session: Annotated[str, typer.Option()] = "",
-        plugin: Annotated[str, typer.Option()] = "",
-        label: Annotated[list[str] | None, typer.Option(help="NAME=VALUE.")] = None,
-        tool: Annotated[list[str] | None, typer.Option(help="That may be used.")] = None,
-        tier: Annotated[str, typer.Option(help="Service tier.")] = "",
-        region: Annotated[str, typer.Option()] = "",
-        batch: Annotated[bool, typer.Option("--batch", help="At the batch price.")] = False,
-        byok: Annotated[bool, typer.Option("--byok", help="With the tenant's key.")] = False,
         json: JsonOption = False,
     ) -> None:
         """Ask whether a call may be made, and reserve what it may cost; exit 3 if not."""
-        ask = document(
-            hold=hold,
-            provider=provider,
-            model=model,
-            quantities=pairs(quantity, "--quantity", EXAMPLE),
-            amount=amount,
-            min_amount=min_amount,
-            ttl=ttl,
-            on_expiry=on_expiry,
-            user=user,
-            project=project,
-            api_key=api_key,
-            session=session,
-            plugin=plugin,
-            labels=pairs(label, "--label", "team=blue"),
-            tools=tool,
-            tier=tier,
-            region=region,
-            batch=batch,
-            byok=byok,
-        )
+        ask = call | document(hold=hold, ttl=ttl, on_expiry=on_expiry)
         with open_services() as services:
             outcome = read_outcome(services.holds.authorize(ask, tenant=tenant))
         show_outcome(outcome, json=json)

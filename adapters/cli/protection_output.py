@@ -177,11 +177,12 @@ def show_outcome(outcome: Outcome, *, json: bool, windows: Mapping[str, str] | N
     if json:
         print_json(outcome_document(outcome))
     else:
-        _say_outcome(outcome, windows)
+        say_outcome(outcome, windows)
     end_by(outcome)
 
 
-def _say_outcome(outcome: Outcome, windows: Mapping[str, str] | None) -> None:
+def say_outcome(outcome: Outcome, windows: Mapping[str, str] | None = None) -> None:
+    """Show an answer about a hold to people; ``windows`` as in `show_outcome`."""
     detail = outcome.detail
     if detail is None or not detail.decision:
         said = outcome.status

@@ -100,9 +100,26 @@ def load_or_create(path: Path) -> Ed25519Signer:
             _create(path)
             return _load(path)
     except OSError as error:
-        raise Unavailable(
-            f"the signing key {path} cannot be used: {error}", code="key_unavailable"
-        ) from error
+        raise _unavailable(path, error) from error
+
+
+def load(path: Path) -> Ed25519Signer | None:
+    """Return the signing key of a file; None if there is no such file.
+
+    Raises:
+        Refused: as `load_or_create`.
+        Unavailable: as `load_or_create`.
+    """
+    try:
+        return _load(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unavailable(path, error) from error
+
+
+def _unavailable(path: Path, error: OSError) -> Unavailable:
+    return Unavailable(f"the signing key {path} cannot be used: {error}", code="key_unavailable")
 
 
 def _load(path: Path) -> Ed25519Signer:

@@ -198,20 +198,32 @@ def check_token(token: str, *, verifier: Verifier) -> LeaseToken:
     Raises:
         Refused: ``lease_malformed``, ``lease_forged``.
     """
-    if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS:
-        raise _malformed(f"a token is text of at most {MAX_TOKEN_CHARS} characters")
-    parts = token.split(".")
-    if len(parts) != 3 or parts[0] != PREFIX:
-        raise _malformed(f"a token is {PREFIX}.<payload>.<signature>")
-    payload = _bytes(parts[1])
-    lease = _payload(payload)
-    signature = _bytes(parts[2])
-    message = f"{PREFIX}.{parts[1]}".encode()
+    lease, message, signature = _parts(token)
     if lease.key != key_id(verifier.public_key) or not verifier.verify(message, signature):
         raise Refused(
             "the token was not signed by the ledger whose public key this is", code="lease_forged"
         )
     return lease
+
+
+def peek_token(token: str) -> LeaseToken:
+    """Return what a token says, whoever signed it: to look at, never to spend against.
+
+    Raises:
+        Refused: ``lease_malformed``.
+    """
+    return _parts(token)[0]
+
+
+def _parts(token: str) -> tuple[LeaseToken, bytes, bytes]:
+    """Return what a token says, what was signed, and the signature."""
+    if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS:
+        raise _malformed(f"a token is text of at most {MAX_TOKEN_CHARS} characters")
+    parts = token.split(".")
+    if len(parts) != 3 or parts[0] != PREFIX:
+        raise _malformed(f"a token is {PREFIX}.<payload>.<signature>")
+    lease = _payload(_bytes(parts[1]))
+    return lease, f"{PREFIX}.{parts[1]}".encode(), _bytes(parts[2])
 
 
 def _payload(payload: bytes) -> LeaseToken:
