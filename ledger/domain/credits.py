@@ -9,7 +9,7 @@ held is the sum of open holds' allocations; credit is owed only where it is requ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ledger.domain.budgets import Filter, filter_of
 from ledger.domain.entry_parts import Extra
@@ -136,6 +136,11 @@ class Grant:
         return copy
 
 
+def _burns(grant: Grant) -> tuple[int, int, int]:
+    """Return a grant's place in the order in which grants burn."""
+    return (grant.priority, grant.expires_at or _NEVER, grant.number)
+
+
 class CreditBook:
     """All grants of a ledger.
 
@@ -179,8 +184,7 @@ class CreditBook:
         """Return the grants that are not expired in the order in which they burn."""
         if self._order is None:
             live = [grant for grant in self.grants.values() if not grant.expired]
-            live.sort(key=lambda one: (one.priority, one.expires_at or _NEVER, one.number))
-            self._order = live
+            self._order = sorted(live, key=_burns)
         return self._order
 
     def _applying(self, shape: CompiledShape) -> Iterable[Grant]:
@@ -194,13 +198,27 @@ class CreditBook:
         """Return what open holds have reserved."""
         return sum(grant.held for grant in self.grants.values())
 
-    def plan(self, shape: CompiledShape, amount: int) -> tuple[tuple[Allocation, ...], int]:
-        """Return what each grant would give for an amount, and what none covers."""
+    def plan(
+        self, shape: CompiledShape, amount: int, own: Mapping[int, int] | None = None
+    ) -> tuple[tuple[Allocation, ...], int]:
+        """Return what each grant would give for an amount, and what none covers.
+
+        Args:
+            shape: of the usage.
+            amount: x 10^18.
+            own: by number, what expired grants still give for it.
+        """
+        grants = self._applying(shape)
+        expired = own or {}
+        if expired:
+            late = [self.grants[number] for number in expired]
+            late = [grant for grant in late if grant.filter.admits(shape)]
+            grants = sorted((*grants, *late), key=_burns)
         parts = []
-        for grant in self._applying(shape):
+        for grant in grants:
             if amount <= 0:
                 break
-            part = min(grant.free, amount)
+            part = min(expired.get(grant.number, grant.free), amount)
             if part > 0:
                 parts.append((grant.number, part))
                 amount -= part

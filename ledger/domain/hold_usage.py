@@ -284,15 +284,8 @@ def pay(
             book.reserve(hold.allocations, -1)
         if back is not None:
             book.post(back, -1)
-    amount = charge * shape.charge_factor
-    parts: list[tuple[int, int]] = []
-    for number, part in sorted(own.items()):
-        take = min(part, amount)
-        if take > 0:
-            parts.append((number, take))
-            amount -= take
-    planned, rest = book.plan(shape, amount)
-    return with_credit(extra, (*parts, *planned), rest if book.required else 0)
+    planned, rest = book.plan(shape, charge * shape.charge_factor, own)
+    return with_credit(extra, planned, rest if book.required else 0)
 
 
 def _own(

@@ -412,10 +412,10 @@ class Model:
         self.set_budget(Terms("default", Decimal(100), steps, window="month"))
 
     def _decide(self, hold: Hold | None, ask: Ask) -> tuple[Answer, dict[int, Decimal]]:
-        if hold is not None and hold.usage is not None:
-            return Answer("created_resolved", "deny", ZERO, ask.model), {}
         if hold is not None and hold.status == "voided":
             return Answer("denied_voided", "deny", ZERO, ask.model), {}
+        if hold is not None and hold.usage is not None:
+            return Answer("created_resolved", "deny", ZERO, ask.model), {}
         downgraded = self._downgrade(ask)
         model = downgraded or ask.model
         result = self._fit(ask, model)

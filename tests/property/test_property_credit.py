@@ -139,10 +139,15 @@ class Credit:
         return decision, reserve
 
     def burn(self, key: str, amount: Decimal, hold: str = "") -> None:
-        """Let usage burn, from its own hold and from what no other has reserved."""
-        own = self.holds[hold][1] if hold in self.holds else {}
+        """Let usage burn, from its own hold and from what no other has reserved.
+
+        What its hold releases first pays what is owed; of expired grants it may burn that still.
+        """
+        _, reserved = self.holds.pop(hold, (0, {}))
+        self.settle()
+        expired = {one.id for one in self.grants if one.expired}
+        own = {id: part for id, part in reserved.items() if id in expired}
         parts = self.take(amount, own)
-        self.holds.pop(hold, None)
         for grant in self.grants:
             grant.burned += parts.get(grant.id, ZERO)
         rest = amount - sum(parts.values(), ZERO)
@@ -356,6 +361,45 @@ def test_a_hold_burns_what_it_reserved_of_a_grant_that_expired_meanwhile(require
         assert (burned, lapsed, grant.held, world.guard.credit.owed) == (4, 6, 0, 0)
     finally:
         world.close()
+
+
+def _after_capture(*grants: dict[str, Any], before: list[Command], price: int) -> list[int]:
+    """Return what each grant burned, and last what is owed, after a hold of 3 was captured."""
+    world = World()
+    try:
+        world.run(WaiveCap("acme", "test"))
+        for number, document in enumerate(grants):
+            world.run(grant_credit({"id": f"g{number}", **document}, tenant="acme"))
+        ask = {"hold": "h", "provider": "openai", "model": "big", "amount": 3, "ttl": 600}
+        world.run(authorize_hold(ask, tenant="acme"))
+        world.now += 120 * SECOND
+        for command in before:
+            world.run(command)
+        document = {"capture": "c", "quantities": {"tokens.input": price // 2}}
+        world.run(capture_hold(document, tenant="acme", hold="h"))
+        book = world.guard.credit
+        return [one.burned // MONEY for one in book.grants.values()] + [book.owed // MONEY]
+    finally:
+        world.close()
+
+
+def test_a_grant_that_expired_meanwhile_burns_in_its_turn() -> None:
+    """By priority, as if it had not; what is not needed of it is gone."""
+    expires_at = from_us(START + 60 * SECOND).isoformat()
+    first, late = {"amount": 1, "priority": 1}, {"amount": 2, "expires_at": expires_at}
+    assert _after_capture(first, late, before=[], price=2) == [1, 1, 0]
+    assert _after_capture(late | {"priority": 1}, {"amount": 1}, before=[], price=2) == [2, 0, 0]
+
+
+def test_what_a_hold_releases_pays_what_is_owed_before_its_own_usage_burns() -> None:
+    """It is free from then on, and debt comes first; the sums are the same either way."""
+    before: list[Command] = [
+        SetCreditPolicy("acme", True, "test"),
+        usage("e", time=None, model="big", quantities={"tokens.input": 1}),
+        SetCreditPolicy("acme", False, "test"),
+    ]
+    assert _after_capture({"amount": 3}, before=before, price=2) == [3, 0]
+    assert _after_capture({"amount": 3}, before=before[:2], price=4) == [3, 3]
 
 
 TestCredit = CreditMachine.TestCase
