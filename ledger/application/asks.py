@@ -51,6 +51,7 @@ from ledger.domain.usage import (
     MAX_TEXT,
     OUTCOMES,
     PAYERS,
+    RESERVED_SOURCES,
     read_quantities,
 )
 
@@ -72,8 +73,6 @@ MAX_TOOLS = 100
 """Most tools that one ask may name."""
 MAX_STEP = 10**9
 """Highest step of an extension or a checkpoint."""
-RESERVED_SOURCES = "tallybook:"
-"""Sources that start so are the ledger's own; captures of clients cannot name them."""
 
 _WORD = "available"
 _TTL = fields.seconds(MIN_TTL_US // SECOND, MAX_TTL_US // SECOND)

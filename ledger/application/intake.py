@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ledger.domain.errors import InvalidInput, Problem
-from ledger.domain.holds import EXPIRY_SOURCE
 from ledger.domain.periods import to_us
 from ledger.domain.usage import (
     MAX_LABELS,
@@ -27,6 +26,7 @@ from ledger.domain.usage import (
     UsageEvent,
     VoidUsage,
     canonical_quantities,
+    check_source,
     check_text,
     check_time,
     escape_pointer,
@@ -222,19 +222,13 @@ def usage_command(
         plain: no text holds control characters, which the caller has made sure of.
 
     Raises:
-        InvalidInput: a member breaks a rule of docs/spec/metering.md; ``reserved_source`` for the
-            source under which expiries record usage.
+        InvalidInput: a member breaks a rule of docs/spec/metering.md.
     """
     if not plain:
         _check_texts(data, id=id, source=source, tenant=tenant)
     if data.labels:
         _check_labels(data.labels)
-    if source == EXPIRY_SOURCE:
-        raise InvalidInput(
-            f"source {source!r} is the ledger's own, for holds that expire; name the producer",
-            code="reserved_source",
-            pointer="/source",
-        )
+    check_source(source)
     raw = _checked_raw(data.raw) if data.raw else ""
     quantities, numbers, decimals = read_quantities(data.quantities, pointer="/data/quantities")
     # By position, in the order of the members: keywords would cost a fifth of all reading.
@@ -346,7 +340,7 @@ def _void(envelope: _Envelope, tenant: str) -> VoidUsage:
         raise _invalid(error, None, prefix="/data") from None
     return VoidUsage(
         tenant=_checked(tenant, "/subject"),
-        source=_checked(envelope.source, "/source"),
+        source=_producer(envelope.source),
         id=_checked(envelope.id, "/id"),
         target_source=_checked(data.source or envelope.source, "/data/source"),
         target_id=_checked(data.id, "/data/id"),
@@ -361,7 +355,7 @@ def _adjust(envelope: _Envelope, tenant: str) -> AdjustUsage:
         raise _invalid(error, None, prefix="/data") from None
     return AdjustUsage(
         tenant=_checked(tenant, "/subject"),
-        source=_checked(envelope.source, "/source"),
+        source=_producer(envelope.source),
         id=_checked(envelope.id, "/id"),
         target_source=_checked(data.source or envelope.source, "/data/source"),
         target_id=_checked(data.id, "/data/id"),
@@ -373,6 +367,11 @@ def _adjust(envelope: _Envelope, tenant: str) -> AdjustUsage:
 def _checked(value: str, pointer: str) -> str:
     check_text(value, pointer=pointer)
     return value
+
+
+def _producer(source: str) -> str:
+    check_source(source)
+    return _checked(source, "/source")
 
 
 _AT = re.compile(r" - at `\$(.*)`$", re.DOTALL)

@@ -14,7 +14,7 @@ from ledger.domain.budgets import BudgetTerms, Filter
 from ledger.domain.entitlements import Entitlements
 from ledger.domain.entry_parts import Extra
 from ledger.domain.protection_entries import Allocation, Binding, Reason
-from ledger.domain.usage import DIGEST_BYTES
+from ledger.domain.usage import DIGEST_BYTES, RESERVED_SOURCES
 from ledger.domain.wide import narrowed, widened
 
 SECOND = 1_000_000
@@ -23,9 +23,9 @@ MAX_TTL_US = 24 * 3600 * SECOND
 DEFAULT_TTL_US = 300 * SECOND
 ON_EXPIRY = ("capture_progress", "void", "capture_full")
 KINDS = ("call", "lease")
-HOLD_SOURCE = "tallybook:hold"
+HOLD_SOURCE = f"{RESERVED_SOURCES}hold"
 """Source of captures that name none, and of estimates."""
-EXPIRY_SOURCE = "tallybook:expiry"
+EXPIRY_SOURCE = f"{RESERVED_SOURCES}expiry"
 """Source of the usage that an expiry records; its id is the hold's."""
 AVAILABLE = -1
 """In place of an amount: all that is left."""

@@ -24,6 +24,8 @@ from ledger.domain.meters import (
 from ledger.domain.money import decimals_of, text
 from ledger.domain.periods import EARLIEST_US, LATEST_US
 
+RESERVED_SOURCES = "tallybook:"
+"""Sources that start so are the ledger's own."""
 MAX_TEXT = 256
 """Most characters of an id or a name."""
 MAX_LABELS = 20
@@ -317,6 +319,21 @@ def _quantity(name: str, value: int | Decimal, pointer: str) -> str:
 def escape_pointer(name: str) -> str:
     """Return a member name as one token of a JSON pointer (RFC 6901), at most 64 characters."""
     return name[:64].replace("~", "~0").replace("/", "~1")
+
+
+def check_source(source: str, *, pointer: str = "/source") -> None:
+    """Check that a producer does not speak as the ledger.
+
+    Raises:
+        InvalidInput: ``reserved_source``: keys under the ledger's own sources are those of captures
+            and expiries, which nobody else may take.
+    """
+    if source.startswith(RESERVED_SOURCES):
+        raise InvalidInput(
+            f"sources that start with {RESERVED_SOURCES} are the ledger's own; name the producer",
+            code="reserved_source",
+            pointer=pointer,
+        )
 
 
 def check_text(value: str, *, pointer: str, required: bool = False) -> None:

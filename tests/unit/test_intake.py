@@ -16,7 +16,7 @@ from ledger.application.intake import (
     read_event,
 )
 from ledger.domain.errors import Problem
-from ledger.domain.usage import RecordUsage
+from ledger.domain.usage import RecordUsage, VoidUsage
 
 _ABSENT = object()
 
@@ -212,11 +212,27 @@ def test_the_types_are_versioned_names() -> None:
     )
 
 
-def test_the_source_of_expiries_is_the_ledger_s_own() -> None:
-    """Else a producer could take the key under which a hold's expiry will record its usage."""
-    problem = read_event(wire("h-1", source="tallybook:expiry"))
+@pytest.mark.parametrize("source", ["tallybook:expiry", "tallybook:hold", "tallybook:"])
+@pytest.mark.parametrize("kind", ["usage", "void", "adjust"])
+def test_sources_of_the_ledger_are_no_producer_s(source: str, kind: str) -> None:
+    """Else one could take the key under which a capture or an expiry will record its usage."""
+    made = {
+        "usage": wire("h-1", source=source),
+        "void": wire_void(source=source),
+        "adjust": wire_adjust({"tokens.input": 1}, source=source),
+    }
+    problem = read_event(made[kind])
     assert isinstance(problem, Problem)
     assert (problem.code, problem.pointer) == ("reserved_source", "/source")
+
+
+def test_usage_of_holds_may_be_corrected_though_its_source_is_the_ledger_s() -> None:
+    """A correction names it, under a source of its own."""
+    target = {"id": "c-1", "source": "tallybook:hold"}
+    command = read_event(wire(type=VOID_TYPE, source="support", data=target))
+    assert isinstance(command, VoidUsage)
+    assert command.target_source == "tallybook:hold"
+    assert isinstance(read_event(wire(source="tallybooks:hold")), RecordUsage)
 
 
 @pytest.mark.parametrize("subject", [_ABSENT, None])
