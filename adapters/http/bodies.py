@@ -18,6 +18,8 @@ MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 """Of a body after ``Content-Encoding``."""
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 """Of all bodies that a process holds at once."""
+BOM = b"\xef\xbb\xbf"
+"""A byte order mark, which some programs put before every text they write."""
 BODY_TIMEOUT_S = 30.0
 _CHUNK = 1024 * 1024
 _INLINE_BYTES = 256 * 1024

@@ -146,6 +146,8 @@ def read_object(body: bytes) -> dict[str, Any]:
     """
     try:
         document = _tree(body)
+    except ArithmeticError:
+        raise HttpProblem("a number is too large to be read", code="invalid_json") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise HttpProblem(f"the body is no JSON: {error}", code="invalid_json") from None
     if not isinstance(document, dict):

@@ -38,12 +38,12 @@ BATCH_PATHS = frozenset(
     {
         "/v2/events",
         "/v2/normalize",
-        "/compat/openmeter/api/v1/events",
-        "/compat/lago/api/v1/events/batch",
         "/v1/usage",
     }
 )
 """Paths whose bodies may have `MAX_BATCH_BYTES`."""
+BATCH_PREFIX = "/compat/"
+"""Begin of further ones."""
 MAX_REQUEST_ID_CHARS = 128
 GATE = "tallybook.gate"
 """Name in the ASGI scope of what is no request under which the gate is: a WebSocket passes it
@@ -122,7 +122,8 @@ class Gate:
             if path not in PUBLIC_PATHS and not path.startswith(PUBLIC_PREFIX):
                 await self._admit(exchange, scope, headers)
             if exchange.method not in ("GET", "HEAD"):
-                limit = MAX_BATCH_BYTES if path in BATCH_PATHS else MAX_BODY_BYTES
+                large = path in BATCH_PATHS or path.startswith(BATCH_PREFIX)
+                limit = MAX_BATCH_BYTES if large else MAX_BODY_BYTES
                 body = exchange.body = await self._bodies.read(receive, headers, limit)
             await self._app(scope, _Replay(body, receive), answering)
         except ClientGone:

@@ -16,6 +16,9 @@ from adapters.http.exchange import KEY, Answer, Exchange
 from adapters.http.operations import Operation
 from ledger.application.access import require
 
+NO_CONTENT = 204
+"""Status of an answer that has neither a body nor headers about one (RFC 9110, 8.6)."""
+
 
 class Endpoint:
     """An operation as an ASGI application.
@@ -44,17 +47,13 @@ class Endpoint:
 
 async def give(answer: Answer, send: Any) -> None:
     """Send an answer."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": answer.status,
-            "headers": [
-                (b"content-type", answer.content_type),
-                (b"content-length", b"%d" % len(answer.body)),
-                *answer.headers,
-            ],
-        }
-    )
+    headers = list(answer.headers)
+    if answer.status != NO_CONTENT:
+        headers += (
+            (b"content-type", answer.content_type),
+            (b"content-length", b"%d" % len(answer.body)),
+        )
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 
 

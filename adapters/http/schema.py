@@ -44,6 +44,10 @@ PROBLEM: Mapping[str, Any] = {
         "violated_policies": {"type": "array", "items": {"type": "string"}},
     },
 }
+PROBLEM_BODY: Mapping[str, Mapping[str, Any]] = {
+    "application/problem+json": {"$ref": "#/components/schemas/Problem"}
+}
+"""Content of a problem, for answers that may be one."""
 EVERYWHERE = (400, 401, 403, 404, 408, 413, 415, 422, 429, 431, 500, 503)
 """Statuses of problems that any route may answer."""
 TENANT = Parameter(
@@ -182,7 +186,8 @@ def _problem(status: int) -> dict[str, Any]:
 def _add_problems(described: dict[str, Any]) -> None:
     responses = described.setdefault("responses", {})
     # FastAPI's own 422 has a form that is never answered.
-    if "application/json" in responses.get("422", {}).get("content", {}):
+    own = responses.get("422", {}).get("content", {}).get("application/json", {})
+    if own.get("schema", {}).get("$ref", "").endswith("/HTTPValidationError"):
         del responses["422"]
     for status in EVERYWHERE:
         responses.setdefault(str(status), _problem(status))

@@ -20,41 +20,13 @@ from adapters.price_sources.leaves import Proposals
 from adapters.price_sources.litellm_fields import is_price, read
 from ledger.domain.errors import InvalidInput, Unavailable
 from ledger.domain.prices import ModelMatch, PriceKey, PriceList
+from ledger.domain.provider_names import from_litellm
 
 SOURCE = "litellm"
 """Name of this source in rows and price lists."""
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """Largest file that is read; the published one has about 2 MB."""
-
-PROVIDERS = {
-    "anthropic": "anthropic",
-    "azure": "azure",
-    "azure_ai": "azure",
-    "azure_text": "azure",
-    "bedrock": "aws",
-    "bedrock_converse": "aws",
-    "bedrock_mantle": "aws",
-    "codestral": "mistral",
-    "cohere": "cohere",
-    "cohere_chat": "cohere",
-    "deepseek": "deepseek",
-    "fireworks_ai": "fireworks",
-    "fireworks_ai-embedding-models": "fireworks",
-    "gemini": "google",
-    "groq": "groq",
-    "mistral": "mistral",
-    "openai": "openai",
-    "openrouter": "openrouter",
-    "palm": "google",
-    "perplexity": "perplexity",
-    "text-completion-codestral": "mistral",
-    "text-completion-openai": "openai",
-    "together_ai": "together",
-    "vertex_ai": "google",
-    "xai": "xai",
-}
-"""Our provider name by LiteLLM's; ``vertex_ai-…`` is google, any other keeps its own name."""
 
 _NOT_MODELS = frozenset({"sample_spec", "fallback_generalizations"})
 _AWS_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-[0-9]")
@@ -177,9 +149,7 @@ def _rates(key: str, entry: dict[str, Any]) -> dict[str, Decimal]:
 
 def _place(key: str, litellm_provider: str) -> tuple[str, str, str]:
     """Return our provider, the model and the region that a key means."""
-    provider = PROVIDERS.get(litellm_provider, litellm_provider.lower())
-    if litellm_provider.startswith("vertex_ai-"):
-        provider = "google"
+    provider = from_litellm(litellm_provider)
     first, slash, rest = key.partition("/")
     model = key
     if slash and re.match(rf"{re.escape(first)}(?:[-_]|$)", litellm_provider):

@@ -15,6 +15,7 @@ from adapters.http.operations import Operation
 from adapters.http.routes import (
     balance,
     budgets,
+    compat,
     credits,
     entitlements,
     events,
@@ -35,6 +36,7 @@ def operations(services: Services, schema: Callable[[], bytes]) -> list[Operatio
     """
     return [
         *events.operations(services),
+        *compat.operations(services),
         *holds.operations(services),
         *balance.operations(services),
         *ops.operations(services, schema),
@@ -49,5 +51,5 @@ def routers(services: Services) -> list[APIRouter]:
 
 def models() -> list[type[BaseModel]]:
     """Return the models that bodies refer to, of hot routes and of requests to the others."""
-    modules = (balance, events, holds, budgets, credits, entitlements)
+    modules = (balance, compat, events, holds, budgets, credits, entitlements)
     return [model for module in modules for model in module.MODELS]

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from adapters.http.bodies import BOM
 from adapters.http.exchange import JSON, Answer, Exchange
 from adapters.http.models.events import (
     AdjustCloudEvent,
@@ -44,7 +45,6 @@ Form = Literal["one", "array", "lines", "binary"]
 
 _ENCODED_ON_LOOP = 1_000
 """Most items whose answers are encoded on the event loop."""
-_BOM = b"\xef\xbb\xbf"
 _CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 _ARRAY = re.compile(rb"\s*+\[")
 _ATTRIBUTES = ("specversion", "type", "source", "id", "subject", "time")
@@ -106,21 +106,24 @@ _EXAMPLE: Mapping[str, Any] = {
 
 def _record(ingest: Ingest) -> Any:
     async def handle(exchange: Exchange) -> Answer:
-        body = exchange.body.removeprefix(_BOM)
+        body = exchange.body.removeprefix(BOM)
         form = form_of(exchange.headers, body)
         tenant = bound_tenant(exchange)
         if form == "binary":
             body = structured(exchange.headers, body)
-        if form in ("one", "binary"):
+        if form == "one" or form == "binary":  # noqa: PLR1714 - mypy narrows this form only
             outcome = await ingest.record_event(body, tenant=tenant)
             return answer_one(outcome, exchange.request_id)
-        lines_or_array: Literal["lines", "array"] = "lines" if form == "lines" else "array"
-        outcomes = await ingest.record_batch(body, lines_or_array, tenant=tenant)
-        if len(outcomes) <= _ENCODED_ON_LOOP:
-            return Answer(_batch(outcomes))
-        return Answer(await asyncio.to_thread(_batch, outcomes))
+        return await answer_batch(await ingest.record_batch(body, form, tenant=tenant))
 
     return handle
+
+
+async def answer_batch(outcomes: Sequence[Outcome]) -> Answer:
+    """Return the answer to a batch."""
+    if len(outcomes) <= _ENCODED_ON_LOOP:
+        return Answer(_batch(outcomes))
+    return Answer(await asyncio.to_thread(_batch, outcomes))
 
 
 def _batch(outcomes: Sequence[Outcome]) -> bytes:
