@@ -22,7 +22,8 @@ from ledger.domain.budgets import (
 from ledger.domain.credits import GRANT_KINDS
 from ledger.domain.default_cap import LADDER as CAP_LADDER
 from ledger.domain.entitlements import KINDS, Entitlements
-from ledger.domain.holds import AVAILABLE, ConfirmBudget, GrantCredit, WithdrawCredit
+from ledger.domain.holds import AVAILABLE
+from ledger.domain.protection_commands import ConfirmBudget, GrantCredit, WithdrawCredit
 from ledger.domain.windows import CALENDAR, check_window
 
 ALERT_LADDER = (Step("inform", 5000), Step("warn", 8000), Step("inform", 10000))

@@ -23,8 +23,8 @@ from ledger.domain.budgets import Budget, BudgetTerms, terms_body
 from ledger.domain.commands import Command, Outcome
 from ledger.domain.entries import Commit, decode_commit
 from ledger.domain.errors import InvalidInput, Refused
-from ledger.domain.holds import SetBudget, WaiveCap
 from ledger.domain.periods import to_us
+from ledger.domain.protection_commands import SetBudget, WaiveCap
 
 OpenAudit = Callable[[], AbstractContextManager[AuditView]]
 """Opens a consistent snapshot of the log."""

@@ -18,7 +18,7 @@ from ledger.application.protection_reads import CreditStanding, ProtectionReads
 from ledger.application.reads import Reads
 from ledger.domain.commands import Outcome
 from ledger.domain.errors import InvalidInput, InvariantViolation, Refused
-from ledger.domain.holds import GrantCredit, SetCreditPolicy, WithdrawCredit
+from ledger.domain.protection_commands import GrantCredit, SetCreditPolicy, WithdrawCredit
 from ledger.domain.protection_entries import CreditWithdrawn
 
 TRANSFER = "transfer:"

@@ -18,19 +18,16 @@ from ledger.domain.holds import (
     EXPIRY_SOURCE,
     AuthorizeHold,
     CaptureHold,
-    ConfirmBudget,
     ExtendHold,
-    GrantCredit,
     HoldState,
     ProgressHold,
     ReverseCharge,
-    SetBudget,
     VoidHold,
-    WithdrawCredit,
     act_digest,
     hold_digest,
 )
 from ledger.domain.protection import CounterKey
+from ledger.domain.protection_commands import ConfirmBudget, GrantCredit, SetBudget, WithdrawCredit
 from ledger.domain.protection_entries import HoldCaptured
 from ledger.domain.usage import RecordUsage, key_digest
 from ledger.domain.windows import buckets

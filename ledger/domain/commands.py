@@ -12,8 +12,9 @@ import msgspec
 
 from ledger.domain.entries import Entry
 from ledger.domain.errors import Problem
-from ledger.domain.holds import HoldAnswer, ProtectionCommand
+from ledger.domain.holds import HoldAnswer
 from ledger.domain.ledger import Ref
+from ledger.domain.protection_commands import ProtectionCommand
 from ledger.domain.usage import AdjustUsage, RecordUsage, VoidUsage
 
 
@@ -57,7 +58,7 @@ class Outcome(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
 
     Attributes:
         status: ``accepted``, ``duplicate``, ``conflict``, ``rejected`` or ``unchanged``; of a
-            command about a hold a code of `ledger.domain.holds.CODES`.
+            command about a hold a code of `ledger.domain.hold_codes.CODES`.
         version: commit of the entry that answers for the key; 0 where there is none.
         index: its place there.
         flags: ``unpriced``, ``time_defaulted``, ``unmatched``, ``superseded_by_void``.

@@ -6,7 +6,7 @@ RecordUsage   duplicate, conflict, accepted
 VoidUsage     duplicate, conflict, rejected ``not_usage``, ``already_voided``, accepted
 AdjustUsage   duplicate, conflict, rejected ``not_usage``, ``already_adjusted``, accepted
 RerateUsage   rejected ``not_usage``, ``unknown_event``, unchanged, accepted
-holds         `ledger.domain.holds.CODES`
+holds         `ledger.domain.hold_codes.CODES`
 OpenLedger    accepted (new), duplicate (same settings), conflict
 
 Recording never refuses. A correction may come before its event: it is kept, and takes effect
@@ -43,20 +43,22 @@ from ledger.domain.hold_usage import pay
 from ledger.domain.holds import (
     AuthorizeHold,
     CaptureHold,
-    ConfirmBudget,
     ExpireHolds,
     ExtendHold,
-    GrantCredit,
     ProgressHold,
     ReverseCharge,
-    SetBudget,
-    SetCreditPolicy,
     SetEntitlements,
     VoidHold,
+)
+from ledger.domain.ledger import LedgerState
+from ledger.domain.protection_commands import (
+    ConfirmBudget,
+    GrantCredit,
+    SetBudget,
+    SetCreditPolicy,
     WaiveCap,
     WithdrawCredit,
 )
-from ledger.domain.ledger import LedgerState
 from ledger.domain.reversals import reverse
 from ledger.domain.shapes import CompiledShape
 from ledger.domain.terms import (

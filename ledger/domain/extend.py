@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ledger.domain.authorize import ALLOW, ceilings, define, invalid
+from ledger.domain.authorize import define, invalid
 from ledger.domain.budgets import Budget, Counter
 from ledger.domain.catalog import Catalog, Rated
 from ledger.domain.commands import Decision, Known, Outcome
@@ -34,6 +34,7 @@ from ledger.domain.protection_entries import (
     Reason,
 )
 from ledger.domain.usage import scaled_quantities
+from ledger.domain.verdicts import ALLOW, ceilings
 
 
 def extend(

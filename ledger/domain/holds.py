@@ -1,7 +1,7 @@
-"""Holds: their state, the commands of cost protection, and every outcome code in precedence.
+"""Holds: their state, the commands about them, and their answers.
 
 Instants and times are microseconds, money x 10^18, quantities of checkpoints x 10^6. Semantics:
-docs/spec/holds.md, whose tables a test compares with `CODES`.
+docs/spec/holds.md.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from hashlib import blake2b
 
 import msgspec
 
-from ledger.domain.budgets import BudgetTerms, Filter
 from ledger.domain.entitlements import Entitlements
 from ledger.domain.entry_parts import Extra
 from ledger.domain.protection_entries import Allocation, Binding, Reason
@@ -29,73 +28,6 @@ EXPIRY_SOURCE = f"{RESERVED_SOURCES}expiry"
 """Source of the usage that an expiry records; its id is the hold's."""
 AVAILABLE = -1
 """In place of an amount: all that is left."""
-
-CODES: dict[str, tuple[str, ...]] = {
-    "authorize": (
-        "invalid_<field>",
-        "exists",
-        "exists_with_different_<field>",
-        "created_resolved",
-        "denied_voided",
-        "denied_no_entitlement",
-        "denied_unpriced",
-        "denied_budget_closed",
-        "denied_exceeds_budget",
-        "confirmation_required",
-        "created",
-    ),
-    "extend": (
-        "invalid_<field>",
-        "hold_not_found",
-        "exists",
-        "stale_step",
-        "hold_expired",
-        "hold_resolved",
-        "denied_unpriced",
-        "denied_exceeds_budget",
-        "extended",
-    ),
-    "progress": (
-        "invalid_<field>",
-        "hold_not_found",
-        "exists",
-        "stale_step",
-        "hold_expired",
-        "hold_resolved",
-        "progressed",
-    ),
-    "capture": (
-        "invalid_<field>",
-        "exists",
-        "capture_conflict",
-        "stale_capture",
-        "captured_unmatched",
-        "captured_late",
-        "captured_over_hold",
-        "captured",
-    ),
-    "void": (
-        "invalid_<field>",
-        "exists",
-        "exists_with_different_<field>",
-        "voided_unmatched",
-        "hold_already_voided",
-        "hold_already_captured",
-        "hold_already_expired",
-        "hold_already_refused",
-        "hold_has_progress",
-        "voided",
-    ),
-    "reverse": (
-        "invalid_<field>",
-        "exists",
-        "exists_with_different_<field>",
-        "capture_not_found",
-        "exceeds_capture",
-        "reversed",
-    ),
-}
-"""Outcome codes of each operation, in the order in which they are looked for."""
 
 OPEN = "open"
 CAPTURED = "captured"
@@ -390,113 +322,6 @@ class ExpireHolds(msgspec.Struct, gc=False, frozen=True):
     tenant: str
 
 
-class SetBudget(msgspec.Struct, frozen=True):
-    """Give a budget terms; the same terms again change nothing.
-
-    Attributes:
-        tenant: whose ledger.
-        terms: what it says.
-        by: who asks.
-        opening: what was spent in windows until commit ``as_of``, for a new budget.
-        as_of: the last commit that ``opening`` counts.
-    """
-
-    tenant: str
-    terms: BudgetTerms
-    by: str = ""
-    opening: tuple[tuple[int, int], ...] = ()
-    as_of: int = 0
-
-
-class WaiveCap(msgspec.Struct, frozen=True):
-    """Say in as many words that this ledger has no default cap."""
-
-    tenant: str
-    by: str = ""
-
-
-class ConfirmBudget(msgspec.Struct, frozen=True):
-    """Raise the confirm ceiling of a budget's current window.
-
-    Attributes:
-        tenant: whose ledger.
-        id: of the confirmation, used once.
-        budget: its name.
-        ceiling: in the budget's measure.
-        by: who confirms.
-        until: exclusive; 0 for the window's end.
-        reason: for people.
-    """
-
-    tenant: str
-    id: str
-    budget: str
-    ceiling: int
-    by: str
-    until: int = 0
-    reason: str = ""
-
-
-class GrantCredit(msgspec.Struct, frozen=True):
-    """Give prepaid credit.
-
-    Attributes:
-        tenant: whose ledger.
-        id: of the grant.
-        amount: x 10^18, above 0.
-        currency: "" for the ledger's.
-        kind: ``paid`` or ``promotional``.
-        priority: lower burns first.
-        expires_at: exclusive; 0 for never.
-        filter: which usage it pays.
-        by: who gives it.
-        reason: for people.
-        transferred_from: tenant and transfer id.
-    """
-
-    tenant: str
-    id: str
-    amount: int
-    currency: str = ""
-    kind: str = "paid"
-    priority: int = 100
-    expires_at: int = 0
-    filter: Filter = Filter()
-    by: str = ""
-    reason: str = ""
-    transferred_from: tuple[str, str] = ("", "")
-
-
-class WithdrawCredit(msgspec.Struct, frozen=True):
-    """Refund or transfer free credit of a grant.
-
-    Attributes:
-        tenant: whose ledger.
-        id: of the refund or transfer.
-        grant: id of the grant.
-        amount: x 10^18; `AVAILABLE` for all that is free.
-        to: tenant that gets it; "" for a refund.
-        by: who does it.
-        reason: for people.
-    """
-
-    tenant: str
-    id: str
-    grant: str
-    amount: int
-    to: str = ""
-    by: str = ""
-    reason: str = ""
-
-
-class SetCreditPolicy(msgspec.Struct, frozen=True):
-    """Say whether holds need credit for their whole amount."""
-
-    tenant: str
-    required: bool
-    by: str = ""
-
-
 class SetEntitlements(msgspec.Struct, frozen=True):
     """Say what the tenant may use."""
 
@@ -507,18 +332,6 @@ class SetEntitlements(msgspec.Struct, frozen=True):
 
 HoldCommand = AuthorizeHold | ExtendHold | ProgressHold | CaptureHold | VoidHold
 """Commands about one hold."""
-ProtectionCommand = (
-    HoldCommand
-    | ReverseCharge
-    | ExpireHolds
-    | SetBudget
-    | WaiveCap
-    | ConfirmBudget
-    | GrantCredit
-    | WithdrawCredit
-    | SetCreditPolicy
-    | SetEntitlements
-)
 
 
 class EstimateLine(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from ledger.domain.usage import key_digest
 
 
 def reverse(state: LedgerState, command: ReverseCharge, known: Known, now: int) -> Decision:
-    """Return what a reversal does; see `ledger.domain.holds.CODES` for the outcomes."""
+    """Return what a reversal does; see `ledger.domain.hold_codes.CODES` for the outcomes."""
     key = act_digest("reversal", command.reversal)
     fingerprint = command_digest(command)
     taken = known.keys.get(key)

@@ -14,22 +14,19 @@ from ledger.domain.default_cap import DefaultCap
 from ledger.domain.entitlements import entitlements_body
 from ledger.domain.entries import Entry
 from ledger.domain.errors import Problem
-from ledger.domain.holds import (
-    AVAILABLE,
-    ConfirmBudget,
-    GrantCredit,
-    SetBudget,
-    SetCreditPolicy,
-    SetEntitlements,
-    WaiveCap,
-    WithdrawCredit,
-    act_digest,
-    command_digest,
-)
+from ledger.domain.holds import AVAILABLE, SetEntitlements, act_digest, command_digest
 from ledger.domain.ledger import LedgerState
 from ledger.domain.money import scaled_text
 from ledger.domain.periods import LATEST_US
 from ledger.domain.protection import Protection
+from ledger.domain.protection_commands import (
+    ConfirmBudget,
+    GrantCredit,
+    SetBudget,
+    SetCreditPolicy,
+    WaiveCap,
+    WithdrawCredit,
+)
 from ledger.domain.protection_entries import (
     BudgetConfirmed,
     BudgetSet,

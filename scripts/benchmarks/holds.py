@@ -59,8 +59,8 @@ from ledger.application.protection import Holds
 from ledger.application.sequencer import Sequencer
 from ledger.domain.catalog import DEFAULT_BOOK
 from ledger.domain.commands import Command, OpenLedger, Outcome
-from ledger.domain.holds import SetBudget
 from ledger.domain.money import AMOUNT_DECIMALS
+from ledger.domain.protection_commands import SetBudget
 from scripts.benchmarks import _holds_baseline as baseline
 from scripts.benchmarks._common import TENANTS, FixedPrices, database, say, server
 from scripts.benchmarks._holds_baseline import Call

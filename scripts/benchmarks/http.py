@@ -48,7 +48,7 @@ import uvloop
 
 from adapters.bootstrap import open_ledger, tune_process
 from ledger.application import asks
-from ledger.domain.holds import SetBudget
+from ledger.domain.protection_commands import SetBudget
 from scripts.benchmarks import ingest
 from scripts.benchmarks._common import METERS, MODELS, TENANTS, database, events, say, server
 from scripts.benchmarks._http_load import Load, Requests, load, request

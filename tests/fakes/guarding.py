@@ -14,7 +14,8 @@ from ledger.application.sequencer import Sequencer
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Command, OpenLedger, Outcome
 from ledger.domain.default_cap import DefaultCap
-from ledger.domain.holds import HoldState, SetBudget, hold_digest
+from ledger.domain.holds import HoldState, hold_digest
+from ledger.domain.protection_commands import SetBudget
 
 PRICES = (
     *both("tokens.input", "1", "0.5", per=100),

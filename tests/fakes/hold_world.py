@@ -14,9 +14,9 @@ from ledger.domain.budgets import Budget, BudgetTerms, terms_body
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Command, OpenLedger, Outcome
 from ledger.domain.entries import decode_commit
-from ledger.domain.holds import SetBudget
 from ledger.domain.ledger import LedgerState, evolve
 from ledger.domain.protection import Protection
+from ledger.domain.protection_commands import SetBudget
 
 START = us("2026-11-23T10:10:00Z")
 CATALOG = Catalog(

@@ -24,8 +24,8 @@ from ledger.application.budgets import Budgets, accepted
 from ledger.application.credits import Credits, transferred_id
 from ledger.application.verify import verify
 from ledger.domain.errors import InvalidInput, LedgerError, NotFound, Refused
-from ledger.domain.holds import GrantCredit, WithdrawCredit
 from ledger.domain.prices import PriceKey, PriceList, PriceRow
+from ledger.domain.protection_commands import GrantCredit, WithdrawCredit
 
 UNIT = 10**18
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -27,20 +27,17 @@ from ledger.domain.commands import Command
 from ledger.domain.credits import Grant
 from ledger.domain.entitlements import Entitlements
 from ledger.domain.entries import decode_commit, stream_of
-from ledger.domain.holds import (
-    HOLD_SOURCE,
+from ledger.domain.holds import HOLD_SOURCE, ExpireHolds, HoldState, SetEntitlements
+from ledger.domain.periods import LATEST_US
+from ledger.domain.protection import Protection
+from ledger.domain.protection_commands import (
     ConfirmBudget,
-    ExpireHolds,
     GrantCredit,
-    HoldState,
     SetBudget,
     SetCreditPolicy,
-    SetEntitlements,
     WaiveCap,
     WithdrawCredit,
 )
-from ledger.domain.periods import LATEST_US
-from ledger.domain.protection import Protection
 from ledger.domain.protection_entries import CreditGranted, ProtectionEntry
 
 USD = 10**18

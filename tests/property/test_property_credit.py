@@ -21,8 +21,9 @@ from ledger.application.asks import (
     withdraw_credit,
 )
 from ledger.domain.commands import Command, Outcome
-from ledger.domain.holds import ExpireHolds, SetCreditPolicy, WaiveCap
+from ledger.domain.holds import ExpireHolds
 from ledger.domain.periods import from_us
+from ledger.domain.protection_commands import SetCreditPolicy, WaiveCap
 
 MONEY = 10**18
 SECOND = 1_000_000

@@ -27,7 +27,8 @@ from ledger.application.asks import (
 from ledger.domain.budgets import BudgetTerms, Filter, Step
 from ledger.domain.commands import Command, Outcome
 from ledger.domain.entries import decode_commit
-from ledger.domain.holds import AuthorizeHold, ConfirmBudget, ExpireHolds, ProgressHold, WaiveCap
+from ledger.domain.holds import AuthorizeHold, ExpireHolds, ProgressHold
+from ledger.domain.protection_commands import ConfirmBudget, WaiveCap
 from ledger.domain.protection_entries import (
     BudgetSet,
     BudgetStepReached,

@@ -41,15 +41,13 @@ from ledger.domain.holds import (
     Ask,
     AuthorizeHold,
     CaptureHold,
-    ConfirmBudget,
     ExtendHold,
-    GrantCredit,
     ProgressHold,
     ReverseCharge,
     VoidHold,
-    WithdrawCredit,
     hold_digest,
 )
+from ledger.domain.protection_commands import ConfirmBudget, GrantCredit, WithdrawCredit
 
 ONE = 10**18
 CAPTURE = {"capture": "c-1", "quantities": QUANTITIES}

@@ -12,14 +12,8 @@ from ledger.application import asks
 from ledger.domain.budgets import Filter
 from ledger.domain.default_cap import DefaultCap
 from ledger.domain.entitlements import Entitlements
-from ledger.domain.holds import (
-    AuthorizeHold,
-    ConfirmBudget,
-    GrantCredit,
-    SetCreditPolicy,
-    SetEntitlements,
-    WaiveCap,
-)
+from ledger.domain.holds import AuthorizeHold, SetEntitlements
+from ledger.domain.protection_commands import ConfirmBudget, GrantCredit, SetCreditPolicy, WaiveCap
 from ledger.domain.protection_entries import BudgetStepReached
 
 ONE = 10**18

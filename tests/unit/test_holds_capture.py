@@ -14,8 +14,9 @@ from adapters.memory import store
 from ledger.application import asks, prefetch_holds
 from ledger.domain.commands import OpenLedger
 from ledger.domain.entries import decode_commit
-from ledger.domain.holds import EXPIRY_SOURCE, ExpireHolds, GrantCredit, SetCreditPolicy, hold_body
+from ledger.domain.holds import EXPIRY_SOURCE, ExpireHolds, hold_body
 from ledger.domain.ledger import LedgerState, evolve
+from ledger.domain.protection_commands import GrantCredit, SetCreditPolicy
 
 ONE = 10**18
 

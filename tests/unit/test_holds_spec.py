@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger.domain.budgets import DEFAULT_PERCENT, STEP_KINDS
-from ledger.domain.holds import CODES
+from ledger.domain.hold_codes import CODES
 
 SPEC = (Path(__file__).parents[2] / "docs" / "spec" / "holds.md").read_text("utf-8")
 

@@ -1,0 +1,70 @@
+"""Every outcome code of an operation on holds, in precedence: the tables of docs/spec/holds.md."""
+
+from __future__ import annotations
+
+CODES: dict[str, tuple[str, ...]] = {
+    "authorize": (
+        "invalid_<field>",
+        "exists",
+        "exists_with_different_<field>",
+        "created_resolved",
+        "denied_voided",
+        "denied_no_entitlement",
+        "denied_unpriced",
+        "denied_budget_closed",
+        "denied_exceeds_budget",
+        "confirmation_required",
+        "created",
+    ),
+    "extend": (
+        "invalid_<field>",
+        "hold_not_found",
+        "exists",
+        "stale_step",
+        "hold_expired",
+        "hold_resolved",
+        "denied_unpriced",
+        "denied_exceeds_budget",
+        "extended",
+    ),
+    "progress": (
+        "invalid_<field>",
+        "hold_not_found",
+        "exists",
+        "stale_step",
+        "hold_expired",
+        "hold_resolved",
+        "progressed",
+    ),
+    "capture": (
+        "invalid_<field>",
+        "exists",
+        "capture_conflict",
+        "stale_capture",
+        "captured_unmatched",
+        "captured_late",
+        "captured_over_hold",
+        "captured",
+    ),
+    "void": (
+        "invalid_<field>",
+        "exists",
+        "exists_with_different_<field>",
+        "voided_unmatched",
+        "hold_already_voided",
+        "hold_already_captured",
+        "hold_already_expired",
+        "hold_already_refused",
+        "hold_has_progress",
+        "voided",
+    ),
+    "reverse": (
+        "invalid_<field>",
+        "exists",
+        "exists_with_different_<field>",
+        "capture_not_found",
+        "exceeds_capture",
+        "reversed",
+    ),
+}
+"""Outcome codes of each operation, in the order in which they are looked for."""
