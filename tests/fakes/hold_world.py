@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakes import hold_model as hm
 from fakes.building import both, us
+from fakes.hold_values import PRICES
 
 from adapters.memory import MemoryPrices, MemoryStore
 from ledger.application.sequencer import Sequencer
@@ -21,7 +21,7 @@ from ledger.domain.protection_commands import SetBudget
 START = us("2026-11-23T10:10:00Z")
 CATALOG = Catalog(
     row
-    for model, meters in hm.PRICES.items()
+    for model, meters in PRICES.items()
     for meter, price in meters.items()
     for row in both(meter, price.sell, price.cost, model=model)
 )

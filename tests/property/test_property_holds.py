@@ -8,11 +8,30 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from fakes import hold_model as hm
+from fakes import hold_values as hv
 from fakes.building import adjust, usage, void
-from fakes.hold_model import Ask, Model, Quantities, Rung, Terms, Who
+from fakes.hold_model import Model
+from fakes.hold_strategies import (
+    HOLD_IDS,
+    INPUT,
+    MONEY,
+    OUTPUT,
+    SECOND,
+    amounts,
+    asks,
+    backs,
+    capture_document,
+    document,
+    quantities,
+    scaled,
+    stored,
+    terms,
+    time_text,
+    who,
+)
+from fakes.hold_values import Ask, Quantities, Rung, Terms, Who
 from fakes.hold_world import START, World, assert_rows_are_the_fold
-from hypothesis import assume, given, settings
+from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -24,10 +43,9 @@ from ledger.application.asks import (
     reverse_charge,
     void_hold,
 )
-from ledger.domain.budgets import BudgetTerms, Filter, Step
 from ledger.domain.commands import Command, Outcome
 from ledger.domain.entries import decode_commit
-from ledger.domain.holds import AuthorizeHold, ExpireHolds, ProgressHold
+from ledger.domain.holds import ExpireHolds
 from ledger.domain.protection_commands import ConfirmBudget, WaiveCap
 from ledger.domain.protection_entries import (
     BudgetSet,
@@ -37,122 +55,6 @@ from ledger.domain.protection_entries import (
     HoldExpired,
     HoldVoided,
 )
-
-MONEY = 10**18
-QUANTITY = 10**6
-SECOND = 1_000_000
-INPUT, OUTPUT = "tokens.input", "tokens.output"
-HOLD_IDS = tuple(f"h{n}" for n in range(12))
-amounts = st.integers(0, 14).map(Decimal)
-who = st.builds(Who, st.sampled_from(["", "ann", "bob"]), st.sampled_from(["", "blue"]))
-quantities = st.fixed_dictionaries(
-    {INPUT: st.integers(1, 3).map(Decimal)}, optional={OUTPUT: st.integers(0, 3).map(Decimal)}
-)
-LADDERS = (
-    (("stop", 100),),
-    (("inform", 50), ("warn", 80), ("stop", 100)),
-    (("confirm", 50), ("stop", 100)),
-    (("downgrade", 60), ("stop", 100)),
-    (("inform", 50), ("projected", 100)),
-    (("confirm", 100),),
-)
-
-
-@st.composite
-def terms(draw: st.DrawFn) -> Terms:
-    """Draw the terms of a budget: small limits, so that they are reached exactly and often."""
-    limit = Decimal(draw(st.sampled_from([15, 30, 60])))
-    scope, value = draw(
-        st.sampled_from([("tenant", ""), ("tenant", ""), ("user", "ann"), ("label", "team=blue")])
-    )
-    steps = draw(st.sampled_from(LADDERS))
-    return Terms(
-        name=draw(st.sampled_from(["one", "two", "three"])),
-        limit=limit,
-        steps=tuple(
-            Rung(kind, limit * percent / 100, "small" if kind == "downgrade" else "")
-            for kind, percent in steps
-        ),
-        scope=scope,
-        value=value,
-        models=draw(st.sampled_from([(), (), (), ("big",), ("big", "new")])),
-        meters=draw(st.sampled_from([(), (), (), (OUTPUT,)])),
-        measure=draw(st.sampled_from(["charge", "charge", "charge", "cost", INPUT])),
-        window=draw(st.sampled_from(["day", "day", "hour", "month", "lifetime", "rolling:2h"])),
-        on_unpriced=draw(st.sampled_from(["deny", "deny", "allow"])),
-        state=draw(st.sampled_from(["open"] * 9 + ["closed"])),
-    )
-
-
-backs = st.sampled_from([None, None, 0, 600, 4000])
-"""How long ago, in seconds, a capture says that its call was; None where it says nothing."""
-asks = st.one_of(
-    st.builds(
-        Ask,
-        st.sampled_from(["big", "big", "small", "new"]),
-        who,
-        quantities=quantities.map(lambda q: tuple(sorted(q.items()))),
-        ttl=st.sampled_from([60, 300, 5400]),
-        on_expiry=st.sampled_from(["capture_progress", "capture_progress", "void", "capture_full"]),
-    ),
-    st.builds(
-        Ask,
-        st.sampled_from(["big", "small"]),
-        who,
-        st.one_of(amounts, amounts, st.just("available")),
-        ttl=st.sampled_from([60, 300, 5400]),
-        on_expiry=st.sampled_from(["capture_progress", "void"]),
-    ),
-    st.builds(
-        Ask,
-        st.sampled_from(["big", "small"]),
-        who,
-        st.integers(5, 25).map(Decimal),
-        min_amount=st.integers(1, 5).map(Decimal),
-    ),
-)
-
-
-def scaled(value: Decimal, terms: Terms) -> int:
-    """Return a number of a budget in the ledger's form."""
-    return int(value * (MONEY if terms.measure in ("charge", "cost") else QUANTITY))
-
-
-def stored(terms: Terms) -> BudgetTerms:
-    """Return terms as the ledger has them."""
-    return BudgetTerms(
-        name=terms.name,
-        limit=scaled(terms.limit, terms),
-        scope=terms.scope,
-        value=terms.value,
-        filter=Filter(models=terms.models, meters=terms.meters),
-        measure=terms.measure,
-        currency="USD" if terms.measure in ("charge", "cost") else "",
-        window=terms.window,
-        steps=tuple(
-            Step(step.kind, 0, scaled(step.at, terms), step.model)  # type: ignore[arg-type] # drawn
-            for step in terms.steps
-        ),
-        on_unpriced=terms.on_unpriced,  # type: ignore[arg-type] # drawn from its words
-        state=terms.state,  # type: ignore[arg-type] # drawn from its words
-    )
-
-
-def document(id: str, ask: Ask) -> dict[str, Any]:
-    """Return an ask as a caller writes it."""
-    members = {
-        "hold": id,
-        "provider": "openai",
-        "model": ask.model,
-        "user": ask.who.user,
-        "labels": {"team": ask.who.label} if ask.who.label else {},
-        "amount": ask.amount,
-        "quantities": dict(ask.quantities) if ask.amount is None else None,
-        "min_amount": ask.min_amount,
-        "ttl": ask.ttl,
-        "on_expiry": ask.on_expiry,
-    }
-    return {name: value for name, value in members.items() if value is not None}
 
 
 class HoldMachine(RuleBasedStateMachine):
@@ -251,7 +153,7 @@ class HoldMachine(RuleBasedStateMachine):
         assert hold.ask is not None
         self.authorize(id, hold.ask, False)
 
-    def check_authorized(self, id: str, outcome: Outcome, expected: hm.Answer) -> None:
+    def check_authorized(self, id: str, outcome: Outcome, expected: hv.Answer) -> None:
         """Compare an answer to an authorization."""
         if expected.code.startswith("exists_with_different_ttl"):
             assert outcome.status.startswith("exists_with_different_ttl"), outcome
@@ -314,7 +216,7 @@ class HoldMachine(RuleBasedStateMachine):
         """Capture; ids collide now and then, so mutated duplicates come by themselves."""
         id, capture = self.pick(data), self.fresh(data, "c")
         at = None if back is None else self.world.now - back * SECOND
-        members = _capture(capture, drawn, final=final, model=model, at=at)
+        members = capture_document(capture, drawn, final=final, model=model, at=at)
         outcome = self.run(capture_hold(members, tenant="acme", hold=id))
         expected = self.model.capture(id, capture, drawn, final=final, model=model, at=at)
         assert outcome.status == expected.code, (expected, outcome)
@@ -322,11 +224,11 @@ class HoldMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def capture_again(self, data: st.DataObject) -> None:
         """Send a capture that was taken once more."""
-        taken = [key for key in self.model.captures if key[0] == hm.SOURCE]
+        taken = [key for key in self.model.captures if key[0] == hv.SOURCE]
         assume(taken)
         key = data.draw(st.sampled_from(taken))
         (id, drawn, final, model, at, _), _ = self.model.captures[key]  # type: ignore[misc] # a tuple
-        members = _capture(key[1], dict(drawn), final=final, model=model, at=at)
+        members = capture_document(key[1], dict(drawn), final=final, model=model, at=at)
         outcome = self.run(capture_hold(members, tenant="acme", hold=id))
         assert outcome.status == "exists", outcome
 
@@ -348,7 +250,7 @@ class HoldMachine(RuleBasedStateMachine):
     def reverse(self, data: st.DataObject, amount: Decimal) -> None:
         """Take charge back, of a capture or of any usage event."""
         name = self.fresh(data, "r")
-        keys = [*self.model.usages, *self.model.captures, (hm.SOURCE, "c9")]
+        keys = [*self.model.usages, *self.model.captures, (hv.SOURCE, "c9")]
         source, id = data.draw(st.sampled_from(keys))
         outcome = self.run(
             reverse_charge(
@@ -374,7 +276,7 @@ class HoldMachine(RuleBasedStateMachine):
         at = self.world.now - back * SECOND
         event = usage(
             id,
-            time=_text(at),
+            time=time_text(at),
             model=model,
             quantities=drawn,
             user=who.user,
@@ -398,7 +300,7 @@ class HoldMachine(RuleBasedStateMachine):
         at = None if back is None else self.world.now - back * SECOND
         event = usage(
             event_id,
-            time=None if at is None else _text(at),
+            time=None if at is None else time_text(at),
             hold=id,
             model=model,
             quantities=drawn,
@@ -418,7 +320,7 @@ class HoldMachine(RuleBasedStateMachine):
     def correct(self, data: st.DataObject, drawn: Quantities, kind: str) -> None:
         """Take a usage event back or replace its quantities, before it comes or after."""
         early = [("gateway", f"e{self.captured + 1}"), ("gateway", f"u{self.captured + 1}")]
-        early += [(hm.SOURCE, f"c{self.captured + 1}"), (hm.EXPIRY, HOLD_IDS[0])]
+        early += [(hv.SOURCE, f"c{self.captured + 1}"), (hv.EXPIRY, HOLD_IDS[0])]
         unused = [key for key in early if key not in self.model.usages]
         source, id = data.draw(st.sampled_from([*self.model.usages, *unused]))
         if kind == "void":
@@ -445,7 +347,7 @@ class HoldMachine(RuleBasedStateMachine):
         terms = budget.terms
         assume(id not in self.model.confirmations)
         assume(terms.window in ("hour", "day"))
-        end = hm.window_end(terms.window, self.world.now)
+        end = hv.window_end(terms.window, self.world.now)
         until = min(end, self.world.now + 900 * SECOND) if soon else end
         command = ConfirmBudget(
             "acme", id, terms.name, scaled(ceiling, terms), "ann", until if soon else 0
@@ -538,115 +440,6 @@ class HoldMachine(RuleBasedStateMachine):
         assert all(count <= 1 for count in fired.values()), fired
 
 
-def _capture(
-    id: str, quantities: Quantities, *, final: bool, model: str, at: int | None
-) -> dict[str, Any]:
-    """Return a capture as a caller writes it."""
-    members: dict[str, Any] = {"capture": id, "quantities": quantities, "final": final}
-    if model:
-        members |= {"provider": "openai", "model": model}
-    return members if at is None else members | {"occurred_at": _text(at)}
-
-
-def _text(at: int) -> str:
-    moment = hm.EPOCH + hm.timedelta(microseconds=at)
-    return moment.isoformat()
-
-
-SCENE_AT = ("2026-11-23T10:12:00Z", "2026-11-23T10:13:00Z", "2026-11-22T23:59:00Z")
-SCENE_ASK = Ask("big", Who("ann"), quantities=((INPUT, Decimal(1)), (OUTPUT, Decimal(2))))
-
-
-def _said(
-    draw: st.DrawFn, id: str, *, final: bool, times: tuple[str | None, ...]
-) -> dict[str, Any]:
-    """Draw a capture that may name model and time."""
-    model, at = draw(st.sampled_from(["", "small", "big"])), draw(st.sampled_from(times))
-    members = _capture(id, draw(quantities), final=final, model=model, at=None)
-    return members if at is None else members | {"occurred_at": at}
-
-
-@st.composite
-def scenes(draw: st.DrawFn) -> list[Command]:
-    """Draw recording commands of one hold and of its neighbors.
-
-    Where nothing is checkpointed the authorization may come at any place, too. A final capture
-    names its time: what the clock says of it is not the same in every order.
-    """
-    commands: list[Command] = []
-    for number in range(draw(st.integers(0, 3))):
-        members = _said(draw, f"c{number}", final=False, times=(*SCENE_AT, None))
-        commands.append(capture_hold(members, tenant="acme", hold="h0"))
-    checkpoints = draw(st.integers(0, 2))
-    for step in range(checkpoints):
-        members = {"step": step + 1, "quantities": draw(quantities)}
-        commands.append(progress_hold(members, tenant="acme", hold="h0"))
-    final = draw(st.sampled_from(["capture", "event", "none"]))
-    if final == "capture":
-        members = _said(draw, "final", final=True, times=SCENE_AT)
-        commands.append(capture_hold(members, tenant="acme", hold="h0"))
-    elif final == "event":
-        members = {"time": draw(st.sampled_from(SCENE_AT)), "user": draw(st.sampled_from(USERS))}
-        model, numbers = draw(st.sampled_from(["big", "small"])), draw(quantities)
-        commands.append(usage("final", model=model, hold="h0", quantities=numbers, **members))
-    for number in range(draw(st.integers(0, 2))):
-        id = f"e{number}"
-        commands.append(usage(id, time=SCENE_AT[0], model="small", quantities=draw(quantities)))
-        kind = draw(st.sampled_from(["void", "adjust", "none"]))
-        if kind == "void":
-            commands.append(void(id, id=f"void {id}"))
-        elif kind == "adjust":
-            commands.append(adjust(id, id=f"adjust {id}", quantities=draw(quantities)))
-    ask = authorize_hold(document("h0", SCENE_ASK), tenant="acme")
-    at = 0 if checkpoints else draw(st.integers(0, len(commands)))
-    return [*commands[:at], ask, *commands[at:]]
-
-
-USERS = ("", "ann", "bob")
-
-
-def outcome_of(commands: list[Command], repeated: list[Command]) -> tuple[object, ...]:
-    """Return charge, the hold's quantities and the budgets' numbers after commands and expiry."""
-    world = World()
-    try:
-        for name, measure in (("charge", "charge"), ("cost", "cost"), ("tokens", INPUT)):
-            steps = (Rung("stop", Decimal(1000)),)
-            world.set_budget(stored(Terms(name, Decimal(1000), steps, measure=measure)))
-        for user in USERS[1:]:
-            world.set_budget(stored(Terms(user, Decimal(9), (), scope="user", value=user)))
-        for command in [*commands, *repeated]:
-            world.run(command)
-        world.now += 300 * SECOND
-        world.run(ExpireHolds("acme"))
-        guard = world.guard
-        hold = guard.hold("h0")
-        assert hold is not None
-        assert_rows_are_the_fold(world)
-        counted = {m: n for m, n in zip(hold.captured_meters, hold.captured, strict=True) if n}
-        return (
-            sum(one.charge for one in world.state.balances.values()),
-            counted,
-            [guard.used(one, world.now) for one in guard.live],
-        )
-    finally:
-        world.close()
-
-
-@given(scenes(), st.data())
-@settings(max_examples=60)
-def test_no_order_and_no_repetition_of_recordings_changes_what_is_charged(
-    scene: list[Command], data: st.DataObject
-) -> None:
-    """Captures, checkpoints, usage, corrections and a late ask in any order: the same numbers."""
-    first = [one for one in scene if isinstance(one, AuthorizeHold)]
-    checkpoints = any(isinstance(one, ProgressHold) for one in scene)
-    rest = [one for one in scene if one not in first] if checkpoints else scene
-    shuffled = data.draw(st.permutations(rest))
-    repeated = data.draw(st.lists(st.sampled_from(scene), max_size=3))
-    before = first if checkpoints else []
-    assert outcome_of([*before, *shuffled], repeated) == outcome_of(scene, [])
-
-
 @pytest.fixture
 def world() -> Iterator[World]:
     """A ledger in memory."""
@@ -687,7 +480,7 @@ def test_an_expiry_keeps_the_model_that_a_capture_named(world: World) -> None:
     world.run(authorize_hold(document("h0", ask), tenant="acme"))
     step = {"step": 1, "quantities": {INPUT: Decimal(2)}}
     world.run(progress_hold(step, tenant="acme", hold="h0"))
-    said = _capture("c", {INPUT: Decimal(1)}, final=False, model="small", at=None)
+    said = capture_document("c", {INPUT: Decimal(1)}, final=False, model="small", at=None)
     world.run(capture_hold(said, tenant="acme", hold="h0"))
     world.now += 60 * SECOND
     world.run(ExpireHolds("acme"))
