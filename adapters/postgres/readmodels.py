@@ -13,7 +13,6 @@ from datetime import date, datetime
 from decimal import Decimal
 from functools import reduce
 from typing import Self, TypeVar
-from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import TupleRow
@@ -21,6 +20,7 @@ from psycopg.sql import SQL, Composed, Identifier, Placeholder
 
 from adapters.postgres import queries
 from adapters.postgres.database import Database
+from adapters.postgres.event_history import EventHistory
 from adapters.postgres.rows import balance_of
 from adapters.postgres.snapshots import Snapshots
 from ledger.application.ports import TenantRow
@@ -28,11 +28,9 @@ from ledger.application.reads import GROUPINGS, Located, Reads, UsageRow
 from ledger.domain.entries import (
     Commit,
     ConflictKept,
-    CorrectionApplied,
     Entry,
     UsageAdjusted,
     UsageRecorded,
-    UsageRerated,
     UsageVoided,
     commit_digest,
     decode_commit,
@@ -64,6 +62,7 @@ class PostgresReads:
         self._isolated = Snapshots(database, isolated=True)
         self._bound: str | None = None
         self._sql = queries.load("reads")
+        self._history = EventHistory()
 
     def for_tenant(self, tenant: str) -> Self:
         """Return the same queries over one tenant's rows alone; cheap, shares connections.
@@ -206,7 +205,7 @@ class PostgresReads:
 
         def ask(snapshot: Connection[TupleRow]) -> Located:
             row = self._tenant(snapshot, tenant)
-            place = self._place_of_key(snapshot, row, key_digest(source, id))
+            place = self._history.place_of_key(snapshot, row, key_digest(source, id))
             if place is None:
                 raise _unknown_event(tenant, f"{id!r} of source {source!r}")
             return self._located(snapshot, row, [place])[0]
@@ -265,10 +264,27 @@ class PostgresReads:
 
         def ask(snapshot: Connection[TupleRow]) -> list[Located]:
             row = self._tenant(snapshot, tenant)
-            places = self._places_about(snapshot, row, source, id)
+            places = self._history.places_about(snapshot, row, source, id)
             if not places:
                 raise _unknown_event(tenant, f"{id!r} of source {source!r}")
             return self._located(snapshot, row, sorted(places))
+
+        return self._ask(ask)
+
+    def histories(
+        self, *, tenant: str, events: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], Sequence[Located]]:
+        """Return what became of several events, in one snapshot; events without more left out."""
+
+        def ask(snapshot: Connection[TupleRow]) -> dict[tuple[str, str], list[Located]]:
+            row = self._tenant(snapshot, tenant)
+            found = self._history.places_about_many(snapshot, row, events)
+            every = sorted(set().union(*found.values()))
+            located = {(one.version, one.index): one for one in self._located(snapshot, row, every)}
+            return {
+                event: [located[place] for place in sorted(places) if place in located]
+                for event, places in found.items()
+            }
 
         return self._ask(ask)
 
@@ -307,54 +323,6 @@ class PostgresReads:
         if row is None:
             raise NotFound(f"there is no tenant {name!r} in this ledger", code="unknown_tenant")
         return tenant_row(row)
-
-    def _place_of_key(
-        self, snapshot: Connection[TupleRow], tenant: TenantRow, key: bytes
-    ) -> tuple[int, int] | None:
-        row = snapshot.execute(
-            self._sql["key"], {"tenant_id": tenant.tenant_id, "key": UUID(bytes=key)}
-        ).fetchone()
-        return (row[0], row[1]) if row else None
-
-    def _places_about(
-        self, snapshot: Connection[TupleRow], tenant: TenantRow, source: str, id: str
-    ) -> set[tuple[int, int]]:
-        """Return the places of the entries about an event.
-
-        The corrections row names the void, the adjustment and the last change. Re-ratings in
-        between lie between the event's own commit and the last change's; reversals of its charge
-        anywhere after it.
-        """
-        key = key_digest(source, id)
-        own = self._place_of_key(snapshot, tenant, key)
-        row = snapshot.execute(
-            self._sql["correction"], {"tenant_id": tenant.tenant_id, "key": UUID(bytes=key)}
-        ).fetchone()
-        places = {own} if own is not None else set()
-        if row is not None:
-            places.update((row[at], row[at + 1]) for at in (0, 2, 4) if row[at] is not None)
-        about: dict[str, object] = {
-            "stream": stream_of(tenant.tenant_id),
-            "tenant_id": tenant.tenant_id,
-            "bytes": id.encode(),
-        }
-        scans = []
-        if row is not None and places:
-            versions = [version for version, _ in places]
-            last = tenant.version if row[6] else max(versions)
-            about |= {"first": min(versions), "last": last}
-            scans.append(snapshot.execute(self._sql["commits_between"], about, binary=True))
-        if tenant.conflicts:
-            scans.append(snapshot.execute(self._sql["conflict_commits"], about, binary=True))
-        for scan in scans:
-            for version, _, state in scan:
-                entries = decode_commit(bytes(state)).entries
-                places.update(
-                    (version, index)
-                    for index, entry in enumerate(entries)
-                    if _is_about(entry, source, id)
-                )
-        return places
 
     def _located(
         self, snapshot: Connection[TupleRow], tenant: TenantRow, places: list[tuple[int, int]]
@@ -477,15 +445,6 @@ def _has_id(entry: Entry, id: str) -> bool:
         isinstance(entry, UsageVoided | UsageAdjusted | ConflictKept | ChargeReversed)
         and entry.id == id
     )
-
-
-_ABOUT_USAGE = UsageVoided | UsageAdjusted | UsageRerated | CorrectionApplied | ChargeReversed
-
-
-def _is_about(entry: Entry, source: str, id: str) -> bool:
-    if isinstance(entry, _ABOUT_USAGE):
-        return entry.target_id == id and entry.target_source == source
-    return isinstance(entry, ConflictKept) and entry.id == id and entry.source == source
 
 
 def _check_protocol(reads: PostgresReads) -> Reads:

@@ -138,6 +138,20 @@ class Reads(Protocol):
         """Return every entry about an event, corrections and conflicts included, in order."""
         ...
 
+    def histories(
+        self, *, tenant: str, events: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], Sequence[Located]]:
+        """Return what became of several events, each by its source and id.
+
+        Returns:
+            The entries about an event, in order, its own left out; nothing for an event about
+            which there are no others.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+        """
+        ...
+
     def commits(
         self, *, tenant: str, before: int | None, limit: int
     ) -> Sequence[tuple[int, Commit]]:

@@ -18,6 +18,7 @@ from adapters.http.routes import (
     compat,
     credits,
     entitlements,
+    entries,
     events,
     holds,
     ops,
@@ -45,11 +46,11 @@ def operations(services: Services, schema: Callable[[], bytes]) -> list[Operatio
 
 def routers(services: Services) -> list[APIRouter]:
     """Return all routers of the management surface."""
-    modules = (reads, questions, budgets, credits, entitlements)
+    modules = (entries, reads, questions, budgets, credits, entitlements)
     return [module.router(services) for module in modules]
 
 
 def models() -> list[type[BaseModel]]:
     """Return the models that bodies refer to, of hot routes and of requests to the others."""
-    modules = (balance, compat, events, holds, budgets, credits, entitlements)
+    modules = (balance, compat, entries, events, holds, budgets, credits, entitlements)
     return [model for module in modules for model in module.MODELS]

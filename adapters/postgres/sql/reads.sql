@@ -71,6 +71,14 @@ SELECT
 FROM corrections
 WHERE tenant_id = %(tenant_id)s AND key = %(key)s;
 
+-- name: corrections_of
+SELECT
+    key,
+    void_version, void_index, adjust_version, adjust_index, standing_version, standing_index,
+    reversal IS NOT NULL AS reversed
+FROM corrections
+WHERE tenant_id = %(tenant_id)s AND key = ANY (%(keys)s);
+
 -- name: commits_at
 SELECT originator_version, notification_id, state
 FROM ledger_log
@@ -98,7 +106,7 @@ ORDER BY originator_version;
 SELECT l.originator_version, l.notification_id, l.state
 FROM (SELECT DISTINCT version FROM conflicts WHERE tenant_id = %(tenant_id)s) AS c
 JOIN ledger_log AS l ON l.originator_id = %(stream)s AND l.originator_version = c.version
-WHERE position(%(bytes)s IN l.state) > 0
+WHERE %(bytes)s::bytea IS NULL OR position(%(bytes)s IN l.state) > 0
 ORDER BY l.originator_version;
 
 -- name: find_in_stream
