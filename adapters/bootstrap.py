@@ -16,9 +16,9 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import psycopg
@@ -42,18 +42,25 @@ from adapters.cli import (
     projections,
     setup,
     simulate,
+    up,
     usage,
     verify,
 )
 from adapters.cli import prices as prices_cli
 from adapters.cli.output import err
 from adapters.http import app as http
+from adapters.http import listening, logs, running
+from adapters.http.exchange import Exchange
 from adapters.http.gate import Gate, Observer
+from adapters.http.lifecycle import Lifecycle
+from adapters.http.protocol import Limits
+from adapters.http.server import ServerSettings, Serving
 from adapters.postgres import embedded
 from adapters.postgres.audit import open_audit
 from adapters.postgres.database import Database
 from adapters.postgres.key_watch import KeyWatch
 from adapters.postgres.keys import PostgresKeys
+from adapters.postgres.leader import PostgresLeader
 from adapters.postgres.live import PostgresLiveFeed
 from adapters.postgres.migrate import MigrationError, MigrationStatus, check, migrate
 from adapters.postgres.policies import PostgresPolicies
@@ -83,6 +90,7 @@ from ledger.application.runner import Projections
 from ledger.application.sequencer import Sequencer, TenantDefaults
 from ledger.application.standings import Standings
 from ledger.application.tenants import Tenants
+from ledger.application.upkeep import Upkeep
 from ledger.domain.prices import PriceList
 
 LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
@@ -191,6 +199,29 @@ def check_database() -> MigrationStatus:
     return check(embedded.database_url())
 
 
+def _current_database(*, progress: Progress | None = None, migrate_theirs: bool = False) -> str:
+    """Return the URL of the environment's database or the embedded one, its schema current.
+
+    Raises:
+        DatabaseUnavailable: no server can be had, or its settings are unsafe.
+        MigrationError: ``schema_pending`` if a server of the user's lacks migrations.
+    """
+    url = embedded.database_url(progress=progress)
+    ours = not os.environ.get(embedded.URL_VARIABLE)
+    _bring_up_to_date(url, ours=ours or migrate_theirs)
+    return url
+
+
+def _bring_up_to_date(url: str, *, ours: bool) -> None:
+    if not check(url).pending:
+        return
+    if not ours:
+        raise MigrationError(
+            "the database's schema is not current; run `tallybook migrate`", code="schema_pending"
+        )
+    migrate(url)
+
+
 @contextmanager
 def open_ledger(
     url: str | None = None,
@@ -211,18 +242,10 @@ def open_ledger(
             embedded one is migrated at once.
     """
     if url is None:
-        url = embedded.database_url(progress=progress)
-        ours = not os.environ.get(embedded.URL_VARIABLE)
+        url = _current_database(progress=progress)
     else:
         embedded.refuse_unsafe_settings(url)
-        ours = False
-    if check(url).pending:
-        if not ours:
-            raise MigrationError(
-                "the database's schema is not current; run `tallybook migrate`",
-                code="schema_pending",
-            )
-        migrate(url)
+        _bring_up_to_date(url, ours=False)
     tallybook = Tallybook(Database(url), defaults=defaults)
     try:
         yield tallybook
@@ -230,15 +253,135 @@ def open_ledger(
         tallybook.close()
 
 
-def http_app(tallybook: Tallybook, *, keyring: Keyring, observer: Observer) -> Gate:
+def http_app(
+    tallybook: Tallybook,
+    *,
+    keyring: Keyring,
+    observer: Observer,
+    lifecycle: Lifecycle | None = None,
+) -> Gate:
     """Return the HTTP application over an open ledger.
 
     Args:
         tallybook: the use cases.
         keyring: knows the keys.
         observer: counts and logs requests.
+        lifecycle: of the process; one that never ends when left out.
     """
-    return http.build(tallybook, keyring=keyring, observer=observer)
+    return http.build(tallybook, keyring=keyring, observer=observer, lifecycle=lifecycle)
+
+
+def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say: Progress) -> bool:
+    """Serve the HTTP API until a signal ends it; see `adapters.cli.up.RunServer`."""
+    settings = ServerSettings(
+        host=options.host,
+        port=options.port,
+        workers=options.workers,
+        drain_timeout_s=options.drain_timeout_s,
+        limits=Limits(connections=options.max_connections),
+        log_format=options.log_format,
+        log_level=options.log_level,
+        access_log=options.access_log,
+        upkeep=options.upkeep,
+    )
+    prepare_process(settings)
+    # Bound first: a port in use is told before a database is started.
+    with running.bound(settings, say=say) as sockets, _connections_told():
+        url = _current_database(progress=say, migrate_theirs=options.migrate)
+
+        def answers() -> None:
+            host, port = sockets[0].getsockname()[:2]
+            ready(
+                up.Ready(
+                    url=listening.url_of(sockets),
+                    host=host,
+                    port=port,
+                    pid=os.getpid(),
+                    workers=settings.workers,
+                    admin_key=_first_key(url),
+                )
+            )
+
+        return running.run(
+            sockets,
+            settings,
+            open_app=partial(_open_app, url),
+            prepare=prepare_process,
+            beside=partial(_open_upkeep, url, settings),
+            ready=answers,
+            on_death=lambda pid: None,
+        )
+
+
+def prepare_process(settings: ServerSettings) -> None:
+    """Set a server's process up, before it opens anything."""
+    logs.configure(format=settings.log_format, level=settings.log_level)
+    tune_process()
+
+
+@contextmanager
+def _open_app(url: str, settings: ServerSettings, lifecycle: Lifecycle) -> Iterator[Serving]:
+    """Open what one process serves; leaving it answers what waits."""
+    with open_ledger(url) as tallybook:
+        app = http_app(
+            tallybook, keyring=tallybook.keyring, observer=_Unseen(), lifecycle=lifecycle
+        )
+        streams = app.streams
+        if streams is None:
+            raise RuntimeError("the application has no streams")
+        with _upkeep(tallybook) if settings.upkeep and settings.workers == 1 else nullcontext():
+            yield Serving(app, refused=lambda code: None, end_sessions=streams.close_all)
+
+
+@contextmanager
+def _open_upkeep(url: str, settings: ServerSettings) -> Iterator[None]:
+    """Do the upkeep beside workers."""
+    if not settings.upkeep:
+        yield
+        return
+    with open_ledger(url) as tallybook, _upkeep(tallybook):
+        yield
+
+
+@contextmanager
+def _upkeep(tallybook: Tallybook) -> Iterator[None]:
+    upkeep = Upkeep(
+        leader=PostgresLeader(tallybook.database, "upkeep"),
+        projections=tallybook.projections,
+        ledger=tallybook.ledger,
+        protection=tallybook.protection_reads,
+        told=lambda statuses: None,
+    )
+    upkeep.start()
+    try:
+        yield
+    finally:
+        upkeep.close()
+
+
+def _first_key(url: str) -> str | None:
+    """Make the first key if there is none; None if there is one. Safe against itself."""
+    with closing(Database(url)) as database, closing(PostgresKeys(database)) as store:
+        issued = Keys(store, secrets.token_bytes).issue_first(
+            {"name": "first admin key", "scopes": ["admin"]}, by="tallybook up"
+        )
+    return None if issued is None else issued.token
+
+
+@contextmanager
+def _connections_told() -> Iterator[None]:
+    """Tell of a lost connection in the ledger's words."""
+    try:
+        yield
+    except (psycopg.OperationalError, persistence.OperationalError) as error:
+        raise ConnectionLost(f"the database connection was lost: {error}") from error
+
+
+class _Unseen:
+    """Observes nothing."""
+
+    def finished(self, exchange: Exchange, *, seconds: float, error: BaseException | None) -> None:
+        """Take no note."""
 
 
 def _say(line: str) -> None:
@@ -251,11 +394,8 @@ def build() -> typer.Typer:
 
     @contextmanager
     def open_services() -> Iterator[Tallybook]:
-        try:
-            with open_ledger(progress=_say) as tallybook:
-                yield tallybook
-        except (psycopg.OperationalError, persistence.OperationalError) as error:
-            raise ConnectionLost(f"the database connection was lost: {error}") from error
+        with _connections_told(), open_ledger(progress=_say) as tallybook:
+            yield tallybook
 
     server = embedded.EmbeddedDatabase()
     demo.register(
@@ -269,6 +409,7 @@ def build() -> typer.Typer:
             folder=_demo_folder,
         ),
     )
+    up.register(app, run_server)
     import_.register(app, open_services, normalize_response, detect)
     balance.register(app, open_services)
     budgets.register(app, open_services)

@@ -18,6 +18,7 @@ from adapters.http.bodies import Bodies
 from adapters.http.exchange import KEY
 from adapters.http.gate import Gate, Observer
 from adapters.http.hot import routes as hot_routes
+from adapters.http.lifecycle import Lifecycle
 from adapters.http.operations import Operation
 from adapters.http.paths import routed
 from adapters.http.problems import (
@@ -91,6 +92,7 @@ def build(
     *,
     keyring: Keyring,
     observer: Observer,
+    lifecycle: Lifecycle | None = None,
     bodies: Bodies | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Gate:
@@ -100,6 +102,7 @@ def build(
         services: the use cases.
         keyring: knows the keys.
         observer: counts and logs requests.
+        lifecycle: of the process; one that never ends when left out.
         bodies: reads bodies.
         clock: monotonic seconds.
     """
@@ -112,7 +115,7 @@ def build(
     def schema() -> bytes:
         return to_json(openapi(operations, api))
 
-    operations = routes.operations(services, schema)
+    operations = routes.operations(services, schema, lifecycle or Lifecycle())
     streams = Stream(services)
     dispatch = Dispatch(operations, api, streams)
     _handle_errors(api, lambda scope: methods_of([*dispatch.routes, *api.routes], scope))

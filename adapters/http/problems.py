@@ -169,6 +169,8 @@ def headers_of(error: BaseException) -> list[tuple[bytes, bytes]]:
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(error, HttpProblem):
         headers += error.headers
+        if status_of(error) == 503 and not error.headers:
+            headers.append((b"retry-after", b"1"))
         if error.close:
             headers.append((b"connection", b"close"))
     elif isinstance(error, KeyRefused) and status_of(error) == 401:

@@ -104,9 +104,9 @@ class PostgresProjections:
         connection = self._connect("projections rebuild")
         # The lock is the session's: it ends with the connection, however that ends.
         with contextlib.closing(connection), lost_connections():
-            lock = _lock_key(self._database.schema, f"{name} rebuild")
+            lock = lock_key(self._database.schema, f"{name} rebuild")
             [taken] = connection.execute(
-                self._sql["try_rebuild_lock"], {"lock": lock}
+                self._sql["try_session_lock"], {"lock": lock}
             ).fetchone() or (False,)
             if not taken:
                 raise RebuildRunning(f"{name} is being rebuilt already; wait until that has ended")
@@ -170,7 +170,7 @@ class _PostgresBatch:
 
     def lock(self, name: str) -> None:
         """Take a projection's lock until the transaction ends."""
-        lock = _lock_key(self._database.schema, name)
+        lock = lock_key(self._database.schema, name)
         self._connection.execute(self._sql["lock"], {"lock": lock})
 
     def position_of(self, name: str) -> int:
@@ -384,7 +384,7 @@ def _rebuild_name(name: str, version: int) -> str:
     return f"{_rebuild_prefix(name)}{version}"
 
 
-def _lock_key(schema: str, name: str) -> int:
+def lock_key(schema: str, name: str) -> int:
     """Return the key of an advisory lock, for each schema its own."""
     digest = blake2b(f"tallybook projection {schema} {name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from adapters.bootstrap import Tallybook, http_app, open_ledger
 from adapters.http.exchange import Exchange
+from adapters.http.lifecycle import Lifecycle
 from ledger.application.access import SCOPES, Caller, KeyRefused
 
 
@@ -78,6 +79,7 @@ class Api:
         tallybook: the use cases behind it.
         keyring: of the application.
         observer: of the application.
+        lifecycle: of the application.
         client: to be called as a platform, unless a header says otherwise.
     """
 
@@ -88,7 +90,10 @@ class Api:
         self.keyring.add("platform", tenant=None)
         self.keyring.add("acme", tenant="acme")
         self.keyring.add("globex", tenant="globex")
-        self.app = http_app(tallybook, keyring=self.keyring, observer=self.observer)
+        self.lifecycle = Lifecycle()
+        self.app = http_app(
+            tallybook, keyring=self.keyring, observer=self.observer, lifecycle=self.lifecycle
+        )
         self.client = TestClient(self.app, raise_server_exceptions=False)
 
     def call(self, method: str, path: str, *, key: str | None = "acme", **members: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from adapters.http.lifecycle import Lifecycle
 from adapters.http.operations import Operation
 from adapters.http.routes import (
     balance,
@@ -28,19 +29,22 @@ from adapters.http.routes import (
 from ledger.application.services import Services
 
 
-def operations(services: Services, schema: Callable[[], bytes]) -> list[Operation]:
+def operations(
+    services: Services, schema: Callable[[], bytes], lifecycle: Lifecycle
+) -> list[Operation]:
     """Return all hot routes.
 
     Args:
         services: that they call.
         schema: gives the OpenAPI document.
+        lifecycle: of the process.
     """
     return [
         *events.operations(services),
         *compat.operations(services),
         *holds.operations(services),
         *balance.operations(services),
-        *ops.operations(services, schema),
+        *ops.operations(services, schema, lifecycle),
     ]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from adapters.http.exchange import Answer, Exchange
+from adapters.http.lifecycle import Lifecycle
 from adapters.http.operations import Body, Operation
 from adapters.http.problems import HttpProblem
 from ledger.application.services import Services
@@ -24,12 +25,15 @@ _STATUS = Body(
 )
 
 
-def operations(services: Services, schema: Callable[[], bytes]) -> Sequence[Operation]:
+def operations(
+    services: Services, schema: Callable[[], bytes], lifecycle: Lifecycle
+) -> Sequence[Operation]:
     """Return the routes.
 
     Args:
         services: whose database readiness is about.
         schema: gives the OpenAPI document.
+        lifecycle: of the process.
     """
 
     async def healthz(exchange: Exchange) -> Answer:
@@ -38,6 +42,8 @@ def operations(services: Services, schema: Callable[[], bytes]) -> Sequence[Oper
 
     async def readyz(exchange: Exchange) -> Answer:
         del exchange
+        if lifecycle.draining:
+            raise HttpProblem("the server is ending; ask another one", code="draining")
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await asyncio.to_thread(services.reads.now)

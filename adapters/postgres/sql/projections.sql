@@ -65,7 +65,7 @@ SET quantity = trim_scale(u.quantity + excluded.quantity),
     cost = trim_scale(u.cost + excluded.cost),
     unpriced = trim_scale(u.unpriced + excluded.unpriced);
 
--- name: try_rebuild_lock
+-- name: try_session_lock
 SELECT pg_try_advisory_lock(%(lock)s) AS taken;
 
 -- name: rebuild_exists
