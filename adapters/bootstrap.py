@@ -86,6 +86,7 @@ from ledger.application.price_shelf import PriceLibrary
 from ledger.application.prices import PriceBooks, PriceSources
 from ledger.application.protection import Holds
 from ledger.application.rerating import Rerating
+from ledger.application.responses import Responses
 from ledger.application.runner import Projections
 from ledger.application.sequencer import Sequencer, TenantDefaults
 from ledger.application.standings import Standings
@@ -96,6 +97,8 @@ from ledger.domain.prices import PriceList
 LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
 """Environment variable that names the file of the key that signs leases."""
 Progress = Callable[[str], None]
+RESPONSES = Responses(normalize_response, detect, parse_sse)
+"""Reads provider responses."""
 
 
 class Tallybook:
@@ -116,6 +119,7 @@ class Tallybook:
         )
         self.ledger = Ledger(self.sequencer)
         self.ingest = Ingest(self.ledger)
+        self.responses = RESPONSES
         self.reads = PostgresReads(database)
         self.tenants = Tenants(self.ledger)
         self.holds = Holds(self.sequencer)
@@ -425,7 +429,7 @@ def build() -> typer.Typer:
     setup.register_tenants(app, open_services)
     verify.register(app, open_services)
     projections.register(app, open_services)
-    app.command("normalize")(normalize.command(normalizer=normalize_response, parse_sse=parse_sse))
+    app.command("normalize")(normalize.command(RESPONSES))
     setup.register_migrate(app, migrate_database, check_database)
     app.add_typer(db.build(server), name="db")
     return app

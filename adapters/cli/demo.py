@@ -29,8 +29,8 @@ from adapters.cli.demo_traffic import Traffic, generate, month_before
 from adapters.cli.output import JsonOption, err, number, out, print_json
 from adapters.cli.services import OpenServices
 from adapters.cli.setup import MigrationStatus
-from ledger.application.importing.responses import Detect
 from ledger.application.importing.run import ImportReport
+from ledger.application.responses import Detect
 from ledger.application.services import Services
 from ledger.domain.catalog import DEFAULT_BOOK
 from ledger.domain.money import round_money

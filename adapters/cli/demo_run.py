@@ -15,10 +15,11 @@ import msgspec
 
 from adapters.cli.demo_statement import Statement
 from adapters.cli.demo_traffic import COMPANIES, Traffic
-from ledger.application.importing.responses import AUTO, Detect, ResponseReader
+from ledger.application.importing.responses import ResponseReader
 from ledger.application.importing.run import Importer, ImportReport
 from ledger.application.importing.sources import Format, Plan, Source, open_source
 from ledger.application.price_lookup import PriceFilter
+from ledger.application.responses import AUTO, Detect
 from ledger.application.services import Services
 from ledger.domain.catalog import DEFAULT_BOOK
 from ledger.domain.errors import Refused, Unavailable

@@ -19,7 +19,7 @@ from adapters.cli.services import OpenServices
 from ledger.application.importing.cells import TimeFormat
 from ledger.application.importing.csvmapping import CsvMapping, IdFrom, parse_pairs
 from ledger.application.importing.lines import Read
-from ledger.application.importing.responses import Detect, ResponseReader
+from ledger.application.importing.responses import ResponseReader
 from ledger.application.importing.run import DryRun, Finding, Importer, ImportReport
 from ledger.application.importing.sources import (
     STDIN,
@@ -30,6 +30,7 @@ from ledger.application.importing.sources import (
     choose_format,
     open_source,
 )
+from ledger.application.responses import Detect
 from ledger.domain.errors import InvalidInput, LedgerError, Unavailable
 from ledger.domain.responses import Normalizer
 

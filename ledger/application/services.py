@@ -16,6 +16,7 @@ from ledger.application.prices import PriceBooks
 from ledger.application.protection import Holds
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
+from ledger.application.responses import Responses
 from ledger.application.runner import Projections
 from ledger.application.standings import Standings
 from ledger.application.streams import StreamSessions
@@ -33,6 +34,11 @@ class Services(Protocol):
     @property
     def ingest(self) -> Ingest:
         """Records usage for event loops."""
+        ...
+
+    @property
+    def responses(self) -> Responses:
+        """Reads provider responses."""
         ...
 
     @property

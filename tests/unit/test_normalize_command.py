@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from adapters.cli.normalize import read_response, render
+from adapters.cli.normalize import render
 from adapters.providers import normalize, parse_sse
+from ledger.application.responses import read_response
 from ledger.domain.errors import InvalidInput
 from ledger.domain.responses import NormalizedCall
 

@@ -22,6 +22,7 @@ from adapters.http.routes import (
     entries,
     events,
     holds,
+    normalize,
     ops,
     questions,
     reads,
@@ -42,6 +43,7 @@ def operations(
     return [
         *events.operations(services),
         *compat.operations(services),
+        *normalize.operations(services),
         *holds.operations(services),
         *balance.operations(services),
         *ops.operations(services, schema, lifecycle),
@@ -56,5 +58,5 @@ def routers(services: Services) -> list[APIRouter]:
 
 def models() -> list[type[BaseModel]]:
     """Return the models that bodies refer to, of hot routes and of requests to the others."""
-    modules = (balance, compat, entries, events, holds, budgets, credits, entitlements)
+    modules = (balance, compat, entries, events, holds, normalize, budgets, credits, entitlements)
     return [model for module in modules for model in module.MODELS]

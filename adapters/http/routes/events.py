@@ -155,7 +155,7 @@ def form_of(headers: Mapping[bytes, bytes], body: bytes) -> Form:
         return "one"
     kind, _, parameters = given.partition(b";")
     kind = kind.strip().lower()
-    _check_charset(parameters)
+    check_charset(parameters)
     if kind == BATCH:
         return "array"
     if kind == SINGLE:
@@ -175,7 +175,12 @@ def form_of(headers: Mapping[bytes, bytes], body: bytes) -> Form:
     return "array" if _ARRAY.match(body) else "one"
 
 
-def _check_charset(parameters: bytes) -> None:
+def check_charset(parameters: bytes) -> None:
+    """Check that parameters of a content type name no other encoding than UTF-8.
+
+    Raises:
+        HttpProblem: ``unsupported_media_type``.
+    """
     for parameter in parameters.split(b";"):
         name, _, value = parameter.partition(b"=")
         charset = value.strip().strip(b'"').lower()

@@ -8,7 +8,7 @@ the response itself, an array being the events of a stream.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
@@ -18,6 +18,7 @@ import msgspec
 
 from ledger.application.importing.lines import Item, Line
 from ledger.application.intake import Name, Quantities, Text, Time, UsageData, usage_command
+from ledger.application.responses import AUTO, Detect
 from ledger.domain.errors import InvalidInput, Problem
 from ledger.domain.periods import to_us
 from ledger.domain.responses import NormalizedCall, Normalizer
@@ -30,8 +31,6 @@ from ledger.domain.usage import (
     escape_pointer,
 )
 
-AUTO = "auto"
-"""Name that leaves the provider to the envelope, or to what the response looks like."""
 FLAGS_LABEL = "flags"
 """Label that has the remarks on how the quantities were found, parted by blanks."""
 ESTIMATED = "estimated"
@@ -39,9 +38,6 @@ ESTIMATED = "estimated"
 
 _INCOMPLETE = frozenset({"no_usage_in_stream", "incomplete_stream"})
 _TAGS = frozenset({"type", "object", "event_type"})
-
-Detect = Callable[[Mapping[str, Any] | Sequence[Any]], str | None]
-"""Names the provider whose rules fit a response; None where that cannot be told."""
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
