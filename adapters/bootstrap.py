@@ -68,6 +68,7 @@ from adapters.postgres.price_books import PostgresPriceBooks
 from adapters.postgres.projections import PostgresProjections
 from adapters.postgres.protection_reads import PostgresProtectionReads
 from adapters.postgres.readmodels import PostgresReads
+from adapters.postgres.repeats import PostgresRepeats
 from adapters.postgres.standings import PostgresStandings
 from adapters.postgres.stream_sessions import PostgresStreamSessions
 from adapters.providers import detect, parse_sse
@@ -126,6 +127,7 @@ class Tallybook:
         self.protection_reads = PostgresProtectionReads(database)
         self.budgets = Budgets(self.ledger, self.reads, self.protection_reads, self.audit)
         self.credits = Credits(self.ledger, self.reads, self.protection_reads)
+        self.repeats = PostgresRepeats(database)
         self.standings = Standings(
             PostgresStandings(database), tenants=self.reads, audit=self.audit
         )
@@ -169,6 +171,7 @@ class Tallybook:
         self.live_feed.close()
         self.ledger.close()
         self.standings.close()
+        self.repeats.close()
         self.reads.close()
         self.protection_reads.close()
         self.stream_sessions.close()

@@ -6,13 +6,32 @@ place that says which rows a key of a tenant can reach.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
 from adapters.http.exchange import Exchange, named_tenant
+from adapters.http.problems import HttpProblem
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
 from ledger.application.services import Services
+
+MAX_KEY_CHARS = 255
+"""Longest ``Idempotency-Key``."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """An answer that is kept for repetitions.
+
+    Attributes:
+        answer: as it is given now.
+        kept: as repetitions get it, where that is something else: secrets are shown once.
+    """
+
+    answer: bytes
+    kept: bytes | None = None
 
 
 class Context:
@@ -51,12 +70,16 @@ class Context:
     @property
     def reads(self) -> Reads:
         """Return the queries, as the caller may ask them."""
-        return self.services.reads
+        mine = self.exchange.who.tenant
+        reads = self.services.reads
+        return reads if mine is None else reads.for_tenant(mine)
 
     @property
     def protection(self) -> ProtectionReads:
         """Return the queries about cost protection, as the caller may ask them."""
-        return self.services.protection_reads
+        mine = self.exchange.who.tenant
+        reads = self.services.protection_reads
+        return reads if mine is None else reads.for_tenant(mine)
 
     def document(self, *, tenant: bool = True) -> dict[str, Any]:
         """Return the body, a JSON object.
@@ -75,6 +98,51 @@ class Context:
             if named is not None:
                 self.exchange.tenant(named, self._tenant)
         return document
+
+    def once(self, run: Callable[[], Kept]) -> bytes:
+        """Run a command that has no id of its own once for each ``Idempotency-Key``.
+
+        Args:
+            run: runs it; what it raises is not kept, for then nothing moved.
+
+        Returns:
+            The answer; for a repetition the one that was kept.
+
+        Raises:
+            HttpProblem: ``idempotency_key_missing``.
+            Refused: ``idempotency_key_reused``, ``idempotency_key_in_use``.
+        """
+        key = self._idempotency_key()
+        owner = self.exchange.who.tenant or ""
+        repeats = self.services.repeats
+        with repeats.attempt(owner=owner, key=key, digest=self._digest()) as attempt:
+            if attempt.answer is not None:
+                self.exchange.extra.append((b"idempotency-replayed", b"true"))
+                return attempt.answer
+            done = run()
+            attempt.keep(done.answer if done.kept is None else done.kept)
+            return done.answer
+
+    def _idempotency_key(self) -> str:
+        given = self.exchange.headers.get(b"idempotency-key", b"").decode("latin-1")
+        if not given:
+            raise HttpProblem(
+                "this command has no id of its own: send an Idempotency-Key, a new one for each"
+                " command and the same one to repeat it",
+                code="idempotency_key_missing",
+            )
+        if len(given) > MAX_KEY_CHARS or not (given.isascii() and given.isprintable()):
+            raise HttpProblem(
+                f"an Idempotency-Key has 1 to {MAX_KEY_CHARS} printable ASCII characters",
+                code="invalid_header",
+            )
+        return given
+
+    def _digest(self) -> bytes:
+        """Return the digest of the whole command: route, parameters and body."""
+        one = self.exchange
+        members = (one.method, one.route, sorted(one.path.items()), one.query_string, one.body)
+        return blake2b(msgspec.msgpack.encode(members), digest_size=32).digest()
 
     def signed(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return a document that says who acts: whom it names itself, else the key."""

@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from adapters.http.context import Context
+from adapters.http.context import MAX_KEY_CHARS, Context
 from adapters.http.cursors import DEFAULT_LIMIT, MAX_CURSOR_CHARS, MAX_LIMIT
 from adapters.http.exchange import KEY, Exchange
 from adapters.http.paths import template
@@ -35,6 +35,7 @@ def exchange_of(request: Request) -> Exchange:
     exchange: Exchange = request.scope[KEY]
     route: APIRoute = request.scope["route"]
     exchange.route = template(route.path)
+    exchange.path = request.path_params
     if exchange.query_string:
         known = {"tenant", *_query_names(route.dependant)}
         for name in exchange.query:
@@ -152,25 +153,45 @@ Paged = Annotated[Page, Depends(_page)]
 
 
 class Document(Response):
-    """A JSON document: decimals as plain text."""
+    """A JSON document: decimals as plain text; bytes are JSON already."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         """Return the document as JSON."""
-        return to_json(content)
+        return content if isinstance(content, bytes) else to_json(content)
+
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "A new one for each command, the same one to repeat it; kept for a day.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS},
+}
 
 
 def request_body(
-    model: type[BaseModel], *, example: Mapping[str, Any] | None = None
+    model: type[BaseModel],
+    *,
+    example: Mapping[str, Any] | None = None,
+    once: bool = False,
+    required: bool = True,
 ) -> dict[str, Any]:
     """Return what FastAPI adds to the schema for a body that the handler reads itself.
 
     Args:
         model: of the body; listed in the ``MODELS`` of its module.
         example: of a body.
+        once: the command has no id of its own and needs an ``Idempotency-Key``.
+        required: whether there must be a body.
     """
     content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
     if example is not None:
         content["example"] = example
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    described: dict[str, Any] = {
+        "requestBody": {"required": required, "content": {"application/json": content}}
+    }
+    if once:
+        described["parameters"] = [_IDEMPOTENCY_KEY]
+    return described

@@ -111,7 +111,7 @@ def build(
     for path in paths.values():
         for method, described in path.items():
             if method in _METHODS:
-                _add_problems(described)
+                _add_problems(described, method)
     document["paths"] = {template(path): described for path, described in sorted(paths.items())}
     return document
 
@@ -183,13 +183,14 @@ def _problem(status: int) -> dict[str, Any]:
     }
 
 
-def _add_problems(described: dict[str, Any]) -> None:
+def _add_problems(described: dict[str, Any], method: str) -> None:
     responses = described.setdefault("responses", {})
     # FastAPI's own 422 has a form that is never answered.
     own = responses.get("422", {}).get("content", {}).get("application/json", {})
     if own.get("schema", {}).get("$ref", "").endswith("/HTTPValidationError"):
         del responses["422"]
-    for status in EVERYWHERE:
+    # Whatever changes something may meet something else in its place.
+    for status in EVERYWHERE if method == "get" else (*EVERYWHERE, 409):
         responses.setdefault(str(status), _problem(status))
 
 

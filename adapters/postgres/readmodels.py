@@ -79,10 +79,13 @@ class PostgresReads:
 
     # -- tenants and balances ---------------------------------------------------------
 
-    def tenants(self) -> Sequence[TenantRow]:
-        """Return all tenants by name."""
+    def tenants(self, *, after: str | None = None, limit: int | None = None) -> Sequence[TenantRow]:
+        """Return tenants by name."""
+        asked = {"after": after, "limit": limit}
         return self._ask(
-            lambda snapshot: [tenant_row(row) for row in snapshot.execute(self._sql["tenants"])]
+            lambda snapshot: [
+                tenant_row(row) for row in snapshot.execute(self._sql["tenants"], asked)
+            ]
         )
 
     def tenant(self, name: str) -> TenantRow:

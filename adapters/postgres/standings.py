@@ -1,22 +1,20 @@
-"""Where many tenants stand, in a few set-wise statements on one connection of its own."""
+"""Where many tenants stand, in a few set-wise statements that see these tenants and no others."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-import psycopg
-from psycopg import Connection, Cursor, IsolationLevel
+from psycopg import Connection, Cursor
 from psycopg.rows import TupleRow
 
 from adapters.postgres import queries
 from adapters.postgres.database import Database
-from adapters.postgres.projections import lost_connections
 from adapters.postgres.protection_rows import counter_of, grant_of
 from adapters.postgres.readmodels import tenant_row
 from adapters.postgres.rows import balance_of
-from ledger.application.ports import ConnectionLost, TenantRow
+from adapters.postgres.snapshots import Snapshots
+from ledger.application.ports import TenantRow
 from ledger.application.protection_reads import CreditStanding, counters_wanted
 from ledger.application.standing import (
     Head,
@@ -31,7 +29,6 @@ from ledger.domain.holds import HoldState, hold_of
 from ledger.domain.ledger import Balance
 from ledger.domain.money import AMOUNT_DECIMALS, to_scaled
 
-_T = TypeVar("_T")
 _V = TypeVar("_V")
 _Rows = dict[int, list[_V]]
 
@@ -44,34 +41,23 @@ class PostgresStandings:
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._snapshots = Snapshots(database, isolated=True)
         self._sql = queries.load("standings")
-        self._connection: Connection[TupleRow] | None = None
 
     def heads(self, tenants: Sequence[str]) -> Mapping[str, Head]:
         """Return how far ledgers are, with one statement."""
-
-        def ask(connection: Connection[TupleRow]) -> dict[str, Head]:
-            rows = connection.execute(self._sql["heads"], {"tenants": list(tenants)})
-            return {row[0]: Head(row[1], bytes(row[2]), row[3]) for row in rows}
-
-        return self._ask(ask)
+        names = list(tenants)
+        rows = self._snapshots.ask_one(self._sql["heads"], {"tenants": names}, tenants=names)
+        return {row[0]: Head(row[1], bytes(row[2]), row[3]) for row in rows}
 
     def standings(self, tenants: Sequence[str]) -> Mapping[str, Standing]:
         """Return where tenants stand, in one transaction on one snapshot."""
-
-        def ask(connection: Connection[TupleRow]) -> dict[str, Standing]:
-            with connection.transaction():
-                return self._standings(connection, list(tenants))
-
-        return self._ask(ask)
+        names = list(tenants)
+        return self._snapshots.ask(lambda snapshot: self._standings(snapshot, names), tenants=names)
 
     def close(self) -> None:
         """Close the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(psycopg.Error):
-                connection.close()
+        self._snapshots.close()
 
     # -- parts ------------------------------------------------------------------------
 
@@ -137,26 +123,6 @@ class PostgresStandings:
         for row in rows:
             counters.setdefault(row[0], {})[row[1], row[2]] = counter_of(row[3:])
         return counters
-
-    def _ask(self, query: Callable[[Connection[TupleRow]], _T]) -> _T:
-        if self._connection is not None:
-            # A kept connection may have died unnoticed; asking again changes nothing.
-            with contextlib.suppress(ConnectionLost):
-                return self._ask_on(self._connection, query)
-        self._connection = self._database.connect(purpose="standings")
-        self._connection.isolation_level = IsolationLevel.REPEATABLE_READ
-        self._connection.read_only = True
-        return self._ask_on(self._connection, query)
-
-    def _ask_on(
-        self, connection: Connection[TupleRow], query: Callable[[Connection[TupleRow]], _T]
-    ) -> _T:
-        try:
-            with lost_connections():
-                return query(connection)
-        except BaseException:
-            self.close()
-            raise
 
 
 def _by_tenant(rows: Cursor[TupleRow], value: Callable[[TupleRow], _V]) -> dict[int, list[_V]]:

@@ -158,6 +158,11 @@ def whole(low: int, high: int) -> Check:
     return check
 
 
+def is_plain(text: str) -> bool:
+    """Tell whether a text is a plain decimal without a sign: digits, or digits, a point, digits."""
+    return _PLAIN.fullmatch(text) is not None
+
+
 def scaled(value: object, pointer: str, decimals: int) -> int:
     """Return a number >= 0 and below 10^18 x 10^decimals.
 

@@ -7,6 +7,7 @@ for a price. Repeating a call that was interrupted is safe: what is there alread
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -415,12 +416,19 @@ class PriceBooks:
 
         return self._library.read(question)
 
-    def list(self, only: PriceFilter | None = None, *, limit: int = 100) -> RecordPage:
+    def list(
+        self, only: PriceFilter | None = None, *, after: str | None = None, limit: int = 100
+    ) -> RecordPage:
         """Return rows in order of book, key and date.
 
         Args:
             only: which rows; None is all.
+            after: only rows that come after the one of this version.
             limit: most rows to return.
+
+        Raises:
+            InvalidInput: ``invalid_version``.
+            NotFound: ``unknown_price``: there is no row ``after``.
         """
         chosen = only or PriceFilter()
 
@@ -433,7 +441,12 @@ class PriceBooks:
                 if chosen.wants(standing)
             ]
             found.sort(key=_order)
-            records = tuple(book.record(standing) for book, standing in found[:limit])
+            start = 0
+            if after is not None:
+                start = bisect_right(found, _order(shelf.find(after)), key=_order)
+            records = tuple(
+                book.record(standing) for book, standing in found[start : start + limit]
+            )
             return RecordPage(records, len(found))
 
         return self._library.read(question)

@@ -62,8 +62,13 @@ class Reads(Protocol):
         """Return the same queries over one tenant's rows alone, which the database enforces."""
         ...
 
-    def tenants(self) -> Sequence[TenantRow]:
-        """Return all tenants by name."""
+    def tenants(self, *, after: str | None = None, limit: int | None = None) -> Sequence[TenantRow]:
+        """Return tenants by name.
+
+        Args:
+            after: only those that come after this name.
+            limit: most tenants; None for all.
+        """
         ...
 
     def tenant(self, name: str) -> TenantRow:

@@ -16,6 +16,7 @@ from ledger.application.prices import PriceBooks
 from ledger.application.protection import Holds
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
+from ledger.application.repeats import Repeats
 from ledger.application.responses import Responses
 from ledger.application.runner import Projections
 from ledger.application.standings import Standings
@@ -99,6 +100,11 @@ class Services(Protocol):
     @property
     def live_feed(self) -> LiveFeed:
         """Tells news of budgets as they are committed."""
+        ...
+
+    @property
+    def repeats(self) -> Repeats:
+        """Keeps answers to commands without an id of their own."""
         ...
 
     def audit(self) -> AbstractContextManager[AuditView]:

@@ -24,8 +24,11 @@ from adapters.http.routes import (
     holds,
     normalize,
     ops,
+    price_decisions,
+    prices,
     questions,
     reads,
+    tenants,
 )
 from ledger.application.services import Services
 
@@ -52,11 +55,33 @@ def operations(
 
 def routers(services: Services) -> list[APIRouter]:
     """Return all routers of the management surface."""
-    modules = (entries, reads, questions, budgets, credits, entitlements)
+    modules = (
+        entries,
+        reads,
+        questions,
+        budgets,
+        credits,
+        entitlements,
+        prices,
+        price_decisions,
+        tenants,
+    )
     return [module.router(services) for module in modules]
 
 
 def models() -> list[type[BaseModel]]:
     """Return the models that bodies refer to, of hot routes and of requests to the others."""
-    modules = (balance, compat, entries, events, holds, normalize, budgets, credits, entitlements)
+    modules = (
+        balance,
+        compat,
+        entries,
+        events,
+        holds,
+        normalize,
+        budgets,
+        credits,
+        entitlements,
+        price_decisions,
+        tenants,
+    )
     return [model for module in modules for model in module.MODELS]

@@ -85,7 +85,7 @@ def router(services: Services) -> APIRouter:
         if set(document) == {"state"}:
             standing = _state(context, budget, document)
         else:
-            standing = services.budgets.set(
+            standing = context.services.budgets.set(
                 document, tenant=context.tenant, name=budget, by=context.by
             )
         return Document(budget_document(standing))
@@ -100,7 +100,7 @@ def router(services: Services) -> APIRouter:
     def confirm(context: Annotated[Context, doors.tenant(*_WRITE, "support")], budget: Name) -> Any:
         """Let a budget's current window pass its confirm step, up to a ceiling."""
         document = context.signed(context.document())
-        standing = services.budgets.confirm(document, tenant=context.tenant, name=budget)
+        standing = context.services.budgets.confirm(document, tenant=context.tenant, name=budget)
         return Document(budget_document(standing))
 
     @api.put(
@@ -111,7 +111,7 @@ def router(services: Services) -> APIRouter:
     def waive(context: Annotated[Context, doors.tenant(*_WRITE)]) -> Any:
         """Say that a tenant has no default cap, in as many words; one that it got is ended."""
         fields.read_members(context.document(), {"waived": _true}, required=("waived",))
-        outcome = services.budgets.waive(tenant=context.tenant, by=context.by)
+        outcome = context.services.budgets.waive(tenant=context.tenant, by=context.by)
         left = context.protection.budgets(tenant=context.tenant)
         return Document(waiver_document(context.tenant, outcome, left))
 
@@ -125,8 +125,7 @@ def _add_policies(api: APIRouter, services: Services, doors: Doors) -> None:
         context: Annotated[Context, doors.platform("read", "finance", "support")],
     ) -> Any:
         """Return the cap that a ledger gets which never had one."""
-        del context
-        return Document(default_cap_document(services.policies.default_cap()))
+        return Document(default_cap_document(context.services.policies.default_cap()))
 
     @api.put(
         "/v2/policies/default-cap",
@@ -137,7 +136,7 @@ def _add_policies(api: APIRouter, services: Services, doors: Doors) -> None:
         """Set the default cap of ledgers in a currency, or say that there is none."""
         document = context.document()
         said = fields.read_members(document, _DEFAULT_CAP)
-        policies = services.policies
+        policies = context.services.policies
         if "waived" in said:
             if len(said) > 1:
                 fields.fail("/waived", "says that there is none; give it alone")

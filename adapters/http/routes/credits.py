@@ -58,7 +58,7 @@ def router(services: Services) -> APIRouter:
     def grant(context: Annotated[Context, doors.tenant("finance")]) -> Any:
         """Give credit; the same grant again is a `duplicate`."""
         document = context.signed(context.document())
-        outcome = services.credits.grant(document, tenant=context.tenant)
+        outcome = context.services.credits.grant(document, tenant=context.tenant)
         standing = context.protection.credit(context.tenant)
         given = [one for one in standing.grants if one.id == document["id"]]
         return Document(grant_document(outcome, document["id"], standing, given))
@@ -73,7 +73,7 @@ def router(services: Services) -> APIRouter:
     def refund(context: Annotated[Context, doors.tenant("finance")]) -> Any:
         """Take free paid credit out of a grant; the same again answers the first."""
         document = context.signed(context.document())
-        done = services.credits.refund(document, tenant=context.tenant)
+        done = context.services.credits.refund(document, tenant=context.tenant)
         return Document(withdrawal_document(done, context.reads.tenant(context.tenant).currency))
 
     @api.post(
@@ -92,7 +92,7 @@ def router(services: Services) -> APIRouter:
         # It writes in two ledgers, and a key of a tenant opens one.
         require_platform(context.exchange.who)
         document = context.signed(context.document())
-        done = services.credits.transfer(document, tenant=context.tenant)
+        done = context.services.credits.transfer(document, tenant=context.tenant)
         return Document(withdrawal_document(done, context.reads.tenant(context.tenant).currency))
 
     @api.put(
@@ -106,7 +106,9 @@ def router(services: Services) -> APIRouter:
             context.document(), {"required": fields.flag}, required=("required",)
         )
         required: bool = said["required"]
-        outcome = services.credits.policy(tenant=context.tenant, required=required, by=context.by)
+        outcome = context.services.credits.policy(
+            tenant=context.tenant, required=required, by=context.by
+        )
         return Document(policy_document(context.tenant, outcome, required=required))
 
     return api

@@ -43,7 +43,7 @@ def router(services: Services) -> APIRouter:
         """Say what a tenant may use; replaces what was said before."""
         wanted = asks.entitlements(context.document())
         context.reads.tenant(context.tenant)
-        accepted(services.ledger, SetEntitlements(context.tenant, wanted, context.by))
+        accepted(context.services.ledger, SetEntitlements(context.tenant, wanted, context.by))
         return Document(entitlements_document(context.tenant, wanted))
 
     return api

@@ -4,7 +4,9 @@
 SELECT
     tenant_id, tenant, currency, timezone, book, version, digest, shapes, pending, conflicts
 FROM tenants
-ORDER BY tenant;
+WHERE %(after)s::text IS NULL OR tenant > %(after)s
+ORDER BY tenant
+LIMIT %(limit)s::bigint;
 
 -- name: tenant
 SELECT

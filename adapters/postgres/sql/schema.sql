@@ -210,6 +210,16 @@ ALTER TABLE protection FORCE ROW LEVEL SECURITY;
 CREATE POLICY engine ON protection TO OWNER USING (true) WITH CHECK (true);
 CREATE POLICY tenant ON protection FOR SELECT TO tallybook_tenant USING ((tenant_id = ANY (( SELECT visible_tenants() AS visible_tenants)::integer[])));
 
+CREATE TABLE repeats (
+    owner text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    digest bytea NOT NULL,
+    answer bytea NOT NULL,
+    at timestamp with time zone NOT NULL,
+    CONSTRAINT repeats_pkey PRIMARY KEY (owner, key)
+);
+CREATE INDEX repeats_at_idx ON repeats USING btree (at);
+
 CREATE TABLE schema_migrations (
     number integer NOT NULL,
     name text NOT NULL,

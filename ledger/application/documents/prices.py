@@ -11,6 +11,7 @@ import msgspec
 
 from ledger.application.price_results import ChangeResult, Contradiction, RecordPage
 from ledger.domain.money import text
+from ledger.domain.price_records import PriceRecord
 
 
 def tree(value: object) -> object:
@@ -19,7 +20,7 @@ def tree(value: object) -> object:
         members = ((name, getattr(value, name)) for name in value.__struct_fields__)
         return {name: tree(member) for name, member in members if member not in ("", None)}
     if isinstance(value, datetime):
-        return value.isoformat()
+        return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, Decimal):
         return text(value)
     if isinstance(value, list | tuple):
@@ -35,6 +36,14 @@ def tree_of_change(result: ChangeResult) -> dict[str, object]:
         "published": result.published,
         "rating": tree(result.rating),
     }
+
+
+def record_document(record: PriceRecord) -> dict[str, Any]:
+    """Return a price row and all that is known of it."""
+    document = tree(record)
+    if not isinstance(document, dict):
+        raise TypeError("a struct becomes an object")
+    return document
 
 
 def page_document(page: RecordPage) -> dict[str, Any]:
