@@ -19,7 +19,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from adapters.bootstrap import Tallybook, http_app, open_ledger
 from adapters.http.gate import Gate
-from adapters.http.stream.endpoint import PATH, Stream
+from adapters.http.stream.endpoint import Stream
+from adapters.http.stream.frames import PATH
 
 PATIENCE_S = 30.0
 """Longest time that a test waits for a frame; shared machines stall."""

@@ -8,14 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from fakes.stream_frames import BAD, CALL, SEGMENT
 from fakes.stream_world import Client, Server, stream_server
 from websockets.exceptions import InvalidStatus
 
 from adapters.http.stream.frames import MAX_FRAME_BYTES
 from adapters.http.stream.session import Code
-
-CALL = {"provider": "openai", "model": "gpt-4o", "amount": "0.25"}
-SEGMENT = {"type": "voice.segment", "direction": "in", "provider": "deepgram", "model": "nova-3"}
 
 
 @pytest.fixture
@@ -249,34 +247,6 @@ def test_a_denied_call_is_a_decision_and_not_an_error(server: Server) -> None:
         answer = client.receive("decision")["answer"]
     assert (answer["decision"], answer["suggested_status"]) == ("deny", 402)
     assert answer["reasons"][0]["name"] == "small"
-
-
-BAD: list[tuple[dict[str, Any], str, str]] = [
-    ({"type": "usage", "hold": "h-9", "quantities": {"images": 1}}, "hold_not_found", ""),
-    ({"type": "usage", "quantities": {"images": 1}, "provider": "x"}, "invalid_call", "/call"),
-    (
-        {"type": "usage", "call": "c", "provider": "x", "quantities": {"images": "-1"}},
-        "invalid_quantities",
-        "/quantities/images",
-    ),
-    (
-        {"type": "usage", "call": "c", "provider": "\u0007", "quantities": {"images": 1}},
-        "invalid_text",
-        "/provider",
-    ),
-    ({**SEGMENT, "ms": -1}, "invalid_ms", "/ms"),
-    ({**SEGMENT, "ms": 1, "direction": "up"}, "invalid_direction", "/direction"),
-    ({**SEGMENT, "ms": 1, "color": "red"}, "unknown_member", "/color"),
-    ({**SEGMENT, "ms": 1, "time": "1999-01-01T00:00:00Z"}, "invalid_time", "/time"),
-    ({"type": "tool.ended", "tool": "t"}, "invalid_provider", "/provider"),
-    ({"type": "hold.authorize", "amount": "x"}, "invalid_amount", "/amount"),
-    ({"type": "hold.authorize", "amount": "1", "session": "s-9"}, "invalid_session", "/session"),
-    ({"type": "hold.authorize", "amount": "1", "tenant": "globex"}, "invalid_tenant", "/tenant"),
-    ({"type": "hold.capture", "quantities": {"images": 1}}, "invalid_hold", "/hold"),
-    ({"type": "hold.burn", "hold": "h"}, "invalid_type", "/type"),
-    ({"type": 7}, "invalid_type", "/type"),
-    ({"type": "end", "now": True}, "unknown_member", "/now"),
-]
 
 
 def test_a_bad_frame_is_an_error_is_acked_and_the_session_goes_on(server: Server) -> None:

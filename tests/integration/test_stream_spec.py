@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
-from fakes.stream_world import Client, Frame, stream_server
+from fakes.stream_frames import SPEC, exchanges
+from fakes.stream_world import Client, stream_server
 
 from adapters.http.stream import commands, frames
 from adapters.http.stream.session import RESUMABLE, Code
 
-SPEC = (Path(__file__).resolve().parents[2] / "docs" / "spec" / "stream.md").read_text("utf-8")
 ANYTHING = "…"
-
-
-def exchanges() -> list[tuple[str, Frame]]:
-    """Return the frames of the examples, each with who sends it."""
-    return [
-        (line[0], json.loads(line[2:]))
-        for block in re.findall(r"```jsonl\n(.*?)```", SPEC, re.DOTALL)
-        for line in block.splitlines()
-    ]
 
 
 def differs(wanted: Any, found: Any, at: str = "") -> str:

@@ -11,6 +11,7 @@ from adapters.http.exchange import Answer, Exchange
 from adapters.http.lifecycle import Lifecycle
 from adapters.http.operations import Body, Operation
 from adapters.http.problems import HttpProblem
+from adapters.http.stream.asyncapi import encoded as stream_schema
 from ledger.application.services import Services
 from ledger.domain.errors import LedgerError
 
@@ -57,6 +58,10 @@ def operations(
         del exchange
         return Answer(schema())
 
+    async def asyncapi(exchange: Exchange) -> Answer:
+        del exchange
+        return Answer(stream_schema())
+
     def operation(path: str, handler: Callable[[Exchange], object], summary: str) -> Operation:
         return Operation(
             method="GET",
@@ -65,7 +70,7 @@ def operations(
             scopes=(),
             summary=summary,
             tag="operations",
-            answers={200: _OBJECT if path == "/openapi.json" else _STATUS},
+            answers={200: _OBJECT if path.endswith(".json") else _STATUS},
             tenant_in="none",
         )
 
@@ -73,4 +78,5 @@ def operations(
         operation("/healthz", healthz, "Say whether the process lives."),
         operation("/readyz", readyz, "Say whether the ledger can be asked."),
         operation("/openapi.json", openapi, "Return this schema."),
+        operation("/asyncapi.json", asyncapi, "Return the schema of the stream."),
     )

@@ -11,16 +11,13 @@ from urllib.parse import parse_qs
 from adapters.http.gate import GATE, Gate
 from adapters.http.problems import CONTENT_TYPE, HttpProblem, headers_of, problem_of
 from adapters.http.stream.connection import CLOSE_TIMEOUT_S, Connection, Entrance, Receive, Send
+from adapters.http.stream.frames import KEY_SUBPROTOCOL, PATH, SUBPROTOCOL
 from adapters.http.stream.live import Hub
 from adapters.http.stream.session import Limits
 from ledger.application.access import Caller, KeyRefused, require
 from ledger.application.services import Services
 from ledger.domain.errors import LedgerError
 
-PATH = "/v2/stream"
-SUBPROTOCOL = "tallybook.v2"
-KEY_SUBPROTOCOL = "tallybook.key."
-"""Before a key that comes as a subprotocol: browsers cannot set headers."""
 SCOPES = ("events:write", "holds:write")
 MAX_CONNECTIONS = 10_000
 """Most streams of a process."""

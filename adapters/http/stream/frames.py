@@ -24,6 +24,10 @@ from adapters.http.models.holds import (
 from ledger.domain.errors import InvalidInput
 from ledger.domain.usage import MAX_LABELS, MAX_TEXT
 
+PATH = "/v2/stream"
+SUBPROTOCOL = "tallybook.v2"
+KEY_SUBPROTOCOL = "tallybook.key."
+"""Before a key that comes as a subprotocol: browsers cannot set headers."""
 MAX_FRAME_BYTES = 128 * 1024
 """Most bytes of one message of a client."""
 MAX_ID_CHARS = 200
