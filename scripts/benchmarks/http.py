@@ -18,7 +18,7 @@ Prints one JSON object:
       per_s, baseline_per_s, ratio   answers a second, of the empty route, the median of the
                            rounds' ratios
       p50_ms, p99_ms       from request to answer
-    batch                  1,000 events a request, 8 connections:
+    batch                  1,000 events a request, 8 connections, tenants without budgets:
       events_per_s, engine_events_per_s, ratio   beside `scripts/bench ingest`'s own way in the
                            same round
     half_load              authorize and capture at half the rate that `pair` reached, paced; timed
@@ -56,7 +56,8 @@ from scripts.benchmarks._http_load import Load, Requests, load, request
 CONNECTIONS = 64
 BATCH_CONNECTIONS = 8
 BATCH = 1_000
-NAMES = tuple(f"tenant-{number:04d}" for number in range(TENANTS))
+NAMES = tuple(f"guarded-{number:04d}" for number in range(TENANTS))
+"""Tenants with budgets. Events go to others, that have none, as in `scripts/bench ingest`."""
 USAGE = dict.fromkeys(METERS, 500)
 _LIMIT = str(10**9)
 _BUDGETS = {"month": {"cap": _LIMIT}, "day": {"cap": _LIMIT, "window": "day"}}
