@@ -104,6 +104,8 @@ class Protocol(HttpToolsProtocol):
         self._tell_refused = refused
         self.wire: asyncio.Transport = None  # type: ignore[assignment] # comes with the connection
         self.timeout_keep_alive = limits.idle_timeout_s  # type: ignore[assignment] # a timer's time
+        self._superfluous = False
+        self._asks_upgrade = False
         self._in_head = False
         self._head_size = 0
         self._head_raw = 0
@@ -134,6 +136,7 @@ class Protocol(HttpToolsProtocol):
             self._tell_refused("server_busy")
             transport.abort()
             return
+        self._superfluous = len(self.connections) > self._limits.connections
         self._arm_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -164,8 +167,11 @@ class Protocol(HttpToolsProtocol):
         steps, body_size = self._steps, self._body_size
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._upgrade()
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self._upgrade()
+            else:
+                self._pass_over_upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError:
             self.refuse(*(self._reason or ("invalid_request", "this is no HTTP/1.1")))
@@ -205,16 +211,28 @@ class Protocol(HttpToolsProtocol):
             self._arm_idle()
 
     def _upgrade(self) -> None:
-        if not self._should_upgrade():
-            # The request is answered as if it had not asked; the parser can go no further.
-            self._disarm_head()
-            self.cycle.keep_alive = False
-        elif self._lifecycle.draining:
+        if self._lifecycle.draining:
             self.refuse("draining", "the server is ending; connect again")
         else:
             self._disarm_head()
             self.transport = self.wire
             self.handle_websocket_upgrade()
+
+    def _pass_over_upgrade(self, rest: bytes) -> None:
+        """Take a request that would rather change the protocol as if it had not said so.
+
+        The parser ends a message where an upgrade is asked for, and its body would be lost. Java's
+        client asks so with every first request.
+        """
+        head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.headers:
+            if name == b"connection" and b"close" in value.lower():
+                head += [b"connection: close\r\n"]
+            elif name not in (b"connection", b"upgrade", b"http2-settings"):
+                head += [name, b": ", value, b"\r\n"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(b"".join((*head, b"\r\n", rest)))
 
     # -- the parser's callbacks ---------------------------------------------------------
 
@@ -222,6 +240,7 @@ class Protocol(HttpToolsProtocol):
         """Begin a head."""
         self._steps += 1
         self._in_head = True
+        self._asks_upgrade = False
         self._head_size = self._head_raw = self._header_count = 0
         self._body_size = self._framing = 0
         super().on_message_begin()
@@ -243,12 +262,15 @@ class Protocol(HttpToolsProtocol):
         """End a head; its request begins."""
         self._steps += 1
         self._in_head = False
-        if len(self.connections) > self._limits.connections:
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._asks_upgrade = True
+            if not self._should_upgrade():
+                self.scope["method"] = self.parser.get_method().decode()
+                return
+        if self._superfluous:
             self._stop("server_busy", "the server has as many connections as it can; try again")
         super().on_headers_complete()
-        if self._lifecycle.draining and not (
-            self.parser.should_upgrade() and self._should_upgrade()
-        ):
+        if self._lifecycle.draining and not self._asks_upgrade:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -259,6 +281,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End a request."""
         self._steps += 1
+        if self._asks_upgrade:
+            return
         super().on_message_complete()
         if self.cycle is not None:
             self.cycle.more_body = False

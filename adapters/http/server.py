@@ -232,7 +232,7 @@ def serve(
     """
     lifecycle = Lifecycle()
     with open_app(settings, lifecycle) as serving:
-        config = _config(serving, settings, lifecycle)
+        config = config_of(serving, settings, lifecycle)
         server = Server(
             config,
             lifecycle=lifecycle,
@@ -299,7 +299,14 @@ def allow_files(connections: int) -> int:
     return max(1, min(connections, (soft - _FILES_BESIDE) // 2))
 
 
-def _config(serving: Serving, settings: ServerSettings, lifecycle: Lifecycle) -> uvicorn.Config:
+def config_of(serving: Serving, settings: ServerSettings, lifecycle: Lifecycle) -> uvicorn.Config:
+    """Return uvicorn's settings for a server of ours.
+
+    Args:
+        serving: what it serves.
+        settings: how.
+        lifecycle: of the process.
+    """
     limits = msgspec.structs.replace(
         settings.limits, connections=allow_files(settings.limits.connections)
     )
