@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import typer
@@ -48,13 +49,6 @@ from adapters.cli import (
 )
 from adapters.cli import prices as prices_cli
 from adapters.cli.output import err
-from adapters.http import app as http
-from adapters.http import listening, logs, running
-from adapters.http.exchange import Exchange
-from adapters.http.gate import Gate, Observer
-from adapters.http.lifecycle import Lifecycle
-from adapters.http.protocol import Limits
-from adapters.http.server import ServerSettings, Serving
 from adapters.postgres import embedded
 from adapters.postgres.audit import open_audit
 from adapters.postgres.database import Database
@@ -97,6 +91,12 @@ from ledger.domain.prices import PriceList
 
 LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
 """Environment variable that names the file of the key that signs leases."""
+if TYPE_CHECKING:
+    from adapters.http.exchange import Exchange
+    from adapters.http.gate import Gate, Observer
+    from adapters.http.lifecycle import Lifecycle
+    from adapters.http.server import ServerSettings, Serving
+
 Progress = Callable[[str], None]
 RESPONSES = Responses(normalize_response, detect, parse_sse)
 """Reads provider responses."""
@@ -275,11 +275,18 @@ def http_app(
         observer: counts and logs requests.
         lifecycle: of the process; one that never ends when left out.
     """
+    # The web framework takes a second to load, which only a server should pay: here, and below.
+    from adapters.http import app as http  # noqa: PLC0415 - as said
+
     return http.build(tallybook, keyring=keyring, observer=observer, lifecycle=lifecycle)
 
 
 def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say: Progress) -> bool:
     """Serve the HTTP API until a signal ends it; see `adapters.cli.up.RunServer`."""
+    from adapters.http import listening, running  # noqa: PLC0415 - as in `http_app`
+    from adapters.http.protocol import Limits  # noqa: PLC0415 - as in `http_app`
+    from adapters.http.server import ServerSettings  # noqa: PLC0415 - as in `http_app`
+
     settings = ServerSettings(
         host=options.host,
         port=options.port,
@@ -322,6 +329,8 @@ def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say:
 
 def prepare_process(settings: ServerSettings) -> None:
     """Set a server's process up, before it opens anything."""
+    from adapters.http import logs  # noqa: PLC0415 - as in `http_app`
+
     logs.configure(format=settings.log_format, level=settings.log_level)
     tune_process()
 
@@ -329,6 +338,8 @@ def prepare_process(settings: ServerSettings) -> None:
 @contextmanager
 def _open_app(url: str, settings: ServerSettings, lifecycle: Lifecycle) -> Iterator[Serving]:
     """Open what one process serves; leaving it answers what waits."""
+    from adapters.http.server import Serving  # noqa: PLC0415 - as in `http_app`
+
     with open_ledger(url) as tallybook:
         app = http_app(
             tallybook, keyring=tallybook.keyring, observer=_Unseen(), lifecycle=lifecycle

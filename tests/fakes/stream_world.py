@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -185,9 +185,12 @@ class Client:
     def cut(self) -> None:
         """Cut the connection as a network does: no goodbye, and what is under way is lost."""
         raw = self.socket.socket
-        # Closing with this option resets the connection instead of ending it.
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-        raw.shutdown(socket.SHUT_RDWR)
+        # After the last frame the server may have been quicker, and there is nothing left to cut.
+        with suppress(OSError):
+            # Closing with this option resets the connection instead of ending it.
+            linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            raw.shutdown(socket.SHUT_RDWR)
         self.socket.close_socket()
 
     def __enter__(self) -> Client:
