@@ -92,7 +92,6 @@ from ledger.domain.prices import PriceList
 LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
 """Environment variable that names the file of the key that signs leases."""
 if TYPE_CHECKING:
-    from adapters.http.exchange import Exchange
     from adapters.http.gate import Gate, Observer
     from adapters.http.lifecycle import Lifecycle
     from adapters.http.server import ServerSettings, Serving
@@ -338,12 +337,12 @@ def prepare_process(settings: ServerSettings) -> None:
 @contextmanager
 def _open_app(url: str, settings: ServerSettings, lifecycle: Lifecycle) -> Iterator[Serving]:
     """Open what one process serves; leaving it answers what waits."""
+    from adapters.http.observing import AccessLog, Silent  # noqa: PLC0415 - as in `http_app`
     from adapters.http.server import Serving  # noqa: PLC0415 - as in `http_app`
 
+    observer = AccessLog() if settings.access_log else Silent()
     with open_ledger(url) as tallybook:
-        app = http_app(
-            tallybook, keyring=tallybook.keyring, observer=_Unseen(), lifecycle=lifecycle
-        )
+        app = http_app(tallybook, keyring=tallybook.keyring, observer=observer, lifecycle=lifecycle)
         streams = app.streams
         if streams is None:
             raise RuntimeError("the application has no streams")
@@ -393,13 +392,6 @@ def _connections_told() -> Iterator[None]:
         yield
     except (psycopg.OperationalError, persistence.OperationalError) as error:
         raise ConnectionLost(f"the database connection was lost: {error}") from error
-
-
-class _Unseen:
-    """Observes nothing."""
-
-    def finished(self, exchange: Exchange, *, seconds: float, error: BaseException | None) -> None:
-        """Take no note."""
 
 
 def _say(line: str) -> None:

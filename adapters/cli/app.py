@@ -20,6 +20,12 @@ from ledger.domain.errors import InvalidInput, InvariantViolation, LedgerError, 
 DEBUG_VARIABLE = "TALLYBOOK_DEBUG"
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"tallybook {_version()}\n")
+        raise typer.Exit
+
+
 def build() -> typer.Typer:
     """Return the application without its commands; the composition root adds them."""
     app = typer.Typer(
@@ -35,12 +41,17 @@ def build() -> typer.Typer:
     def main(
         *,
         show_version: Annotated[
-            bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+            bool,
+            typer.Option(
+                "--version",
+                help="Print the version and exit.",
+                is_eager=True,
+                # A group wants a command before its body runs, so the option answers itself.
+                callback=_say_version,
+            ),
         ] = False,
     ) -> None:
-        if show_version:
-            sys.stdout.write(f"tallybook {_version()}\n")
-            raise typer.Exit
+        del show_version
 
     return app
 

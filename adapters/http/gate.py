@@ -30,10 +30,7 @@ Message = MutableMapping[str, Any]
 
 API_VERSION = "2026-11-27"
 """The only value of ``Tallybook-Version`` so far."""
-PUBLIC_PATHS = frozenset(
-    {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/docs"}
-)
-PUBLIC_PREFIX = "/docs/"
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/asyncapi.json"})
 BATCH_PATHS = frozenset(
     {
         "/v2/events",
@@ -119,7 +116,7 @@ class Gate:
         body = b""
         try:
             path = scope["path"]
-            if path not in PUBLIC_PATHS and not path.startswith(PUBLIC_PREFIX):
+            if path not in PUBLIC_PATHS:
                 await self._admit(exchange, scope, headers)
             if exchange.method not in ("GET", "HEAD"):
                 large = path in BATCH_PATHS or path.startswith(BATCH_PREFIX)

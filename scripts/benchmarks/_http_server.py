@@ -20,16 +20,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters.bootstrap import http_app, open_ledger, tune_process
-from adapters.http.exchange import Exchange
+from adapters.http.observing import Silent
 
 _PREFIX = "/bench/"
-
-
-class _Unseen:
-    """Observes nothing."""
-
-    def finished(self, exchange: Exchange, *, seconds: float, error: BaseException | None) -> None:
-        """Do nothing."""
 
 
 def _empty_app() -> Starlette:
@@ -79,7 +72,7 @@ def main() -> None:
     import uvloop  # noqa: PLC0415 - only this process wants it
 
     with open_ledger(sys.argv[1]) as tallybook:
-        ours = http_app(tallybook, keyring=tallybook.keyring, observer=_Unseen())
+        ours = http_app(tallybook, keyring=tallybook.keyring, observer=Silent())
         empty = _empty_app()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
