@@ -133,7 +133,9 @@ def apply_pending(
         zip(command.meters, (scaled_text(n, 6) for n in command.quantities), strict=True)
     )
     reversed_ = reversal_of(state, shape, standing, after_recording=True)
-    posted, defined = _repost(state, shape, standing, quantities, catalog, before, reversed_=None)
+    posted, defined = _repost(
+        state, shape, standing, quantities, catalog, before, reversed_=None, correction=correction
+    )
     applied = CorrectionApplied(
         shape.shape.source, recorded.id, *correction.adjust, reversed_, posted
     )
@@ -182,6 +184,7 @@ def _repost(
     before: list[Entry],
     *,
     reversed_: Posting | None,
+    correction: CorrectionState,
 ) -> tuple[Posting, list[Entry]]:
     """Return the event's posting with other quantities, and a shape definition if it needs one."""
     was = shape.shape
@@ -220,7 +223,7 @@ def _repost(
         posting = msgspec.structs.replace(posting, extra=with_credit(posting.extra, (), 0))
     # What was recorded in this same decision has burned no credit yet that could come back.
     back = (reversed_.extra or Extra()) if reversed_ is not None else None
-    paid = pay(state, shape_after, posting.charge, posting.extra, back=back)
+    paid = pay(state, shape_after, posting.charge, posting.extra, back=back, correction=correction)
     return msgspec.structs.replace(posting, extra=paid), defined
 
 
@@ -375,7 +378,14 @@ def adjust(
         shape = state.shapes[posting.shape]
         reversed_ = reversal_of(state, shape, posting)
         posted, defined = _repost(
-            state, shape, posting, command.quantities, catalog, [], reversed_=posting
+            state,
+            shape,
+            posting,
+            command.quantities,
+            catalog,
+            [],
+            reversed_=posting,
+            correction=correction,
         )
         if _is_unpriced(state, defined, posted):
             flags = ("unpriced",)
@@ -441,7 +451,9 @@ def rerate(
         )
     )
     reversed_ = reversal_of(state, shape, posting)
-    posted, defined = _repost(state, shape, posting, quantities, catalog, [], reversed_=posting)
+    posted, defined = _repost(
+        state, shape, posting, quantities, catalog, [], reversed_=posting, correction=correction
+    )
     if posted.shape == posting.shape:
         return Decision((), Outcome("unchanged", *standing))
     entry = UsageRerated(command.source, command.id, command.reason, reversed_, posted)

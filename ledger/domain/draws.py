@@ -293,6 +293,7 @@ class Draw:
                 posting.charge,
                 posting.extra,
                 back=was.extra or Extra(),
+                correction=standing.correction,
                 hold=self.hold,
                 keeps=self._keeps(was, posting, shape, final=final),
             ),

@@ -9,7 +9,7 @@ import msgspec
 from ledger.domain.credits import CreditBook
 from ledger.domain.entry_parts import Extra
 from ledger.domain.holds import EXPIRED, HOLD_SOURCE, CaptureHold, HoldState
-from ledger.domain.ledger import LedgerState
+from ledger.domain.ledger import CorrectionState, LedgerState
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import scaled_text
 from ledger.domain.shapes import CompiledShape, Shape
@@ -257,10 +257,13 @@ def pay(
     extra: Extra | None,
     *,
     back: Extra | None = None,
+    correction: CorrectionState | None = None,
     hold: HoldState | None = None,
     keeps: tuple[tuple[int, int], ...] = (),
 ) -> Extra | None:
     """Return attribution with what credit pays of a charge.
+
+    What is tried on a copy of the book happens in the same order when the entries are folded.
 
     Args:
         state: before the posting.
@@ -268,6 +271,7 @@ def pay(
         charge: in the shape's charge decimals.
         extra: attribution without that.
         back: of a posting that is taken back first.
+        correction: of its event; reversals of it are undone before.
         hold: that is drawn upon.
         keeps: what the hold goes on reserving of grants.
     """
@@ -277,8 +281,11 @@ def pay(
     book = guard.credit
     own: dict[int, int] = {}
     if back is not None or (hold is not None and hold.allocations):
-        own = _own(book, back, hold, dict(keeps))
+        returned = dict(correction.returned) if correction is not None else {}
+        own = _own(book, back, hold, dict(keeps), returned)
         book = book.copy()
+        if correction is not None and correction.reversed:
+            book.post(Extra(credit=correction.returned, owed=correction.forgiven))
         if hold is not None:
             book.reserve(keeps)
             book.reserve(hold.allocations, -1)
@@ -289,18 +296,27 @@ def pay(
 
 
 def _own(
-    book: CreditBook, back: Extra | None, hold: HoldState | None, keeps: dict[int, int]
+    book: CreditBook,
+    back: Extra | None,
+    hold: HoldState | None,
+    keeps: dict[int, int],
+    returned: dict[int, int],
 ) -> dict[int, int]:
     """Return what a hold releases, or gets back, of grants that expired meanwhile.
 
-    It was reserved in time, so the hold's own usage may burn it; for anybody else it is gone.
+    It was reserved in time, so the hold's own usage may burn it; for anybody else it is gone, and
+    so is what a reversal gave back before.
     """
     own: dict[int, int] = {}
     released = [
         (number, part - keeps.get(number, 0))
         for number, part in (hold.allocations if hold is not None else ())
     ]
-    for number, part in (*released, *(back.credit if back is not None else ())):
+    burned = [
+        (number, part - returned.get(number, 0))
+        for number, part in (back.credit if back is not None else ())
+    ]
+    for number, part in (*released, *burned):
         if book.grants[number].expired:
             own[number] = own.get(number, 0) + part
     return own

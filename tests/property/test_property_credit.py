@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from fakes.building import usage, void
+from fakes.building import adjust, usage, void
 from fakes.hold_world import START, World, assert_rows_are_the_fold
 from hypothesis import assume, settings
 from hypothesis import strategies as st
@@ -17,6 +17,7 @@ from ledger.application.asks import (
     authorize_hold,
     capture_hold,
     grant_credit,
+    reverse_charge,
     void_hold,
     withdraw_credit,
 )
@@ -51,6 +52,18 @@ class Grant:
 
 
 @dataclass
+class Paid:
+    """A charge: what grants paid of it, what was owed, and what reversals took back."""
+
+    charge: Decimal
+    credit: Decimal
+    owed: Decimal
+    reversed: Decimal = ZERO
+    returned: Decimal = ZERO
+    forgiven: Decimal = ZERO
+
+
+@dataclass
 class Credit:
     """All grants, the open holds' shares of them, and what is owed."""
 
@@ -60,8 +73,8 @@ class Credit:
     grants: list[Grant] = field(default_factory=list)
     holds: dict[str, tuple[int, dict[str, Decimal]]] = field(default_factory=dict)
     """Open holds: when they expire, and what they reserve by grant."""
-    paid: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
-    """Usage: what grants paid and what was owed of it."""
+    paid: dict[str, Paid] = field(default_factory=dict)
+    """Usage that stands."""
 
     def held(self, grant: Grant) -> Decimal:
         """Return what open holds reserve of a grant."""
@@ -154,9 +167,48 @@ class Credit:
         rest = amount - sum(parts.values(), ZERO)
         if self.required:
             self.owed += rest
-        self.paid[key] = (amount - rest, rest if self.required else ZERO)
+        self.paid[key] = Paid(amount, amount - rest, rest if self.required else ZERO)
         self.lapse()
         self.settle()
+
+    # -- corrections; without expiring grants, of which only the sums are compared
+
+    def reverse(self, usage: Paid, amount: Decimal) -> bool:
+        """Take charge back: what nobody paid, then what is owed, then what credit paid."""
+        if amount > usage.charge - usage.reversed:
+            return False
+        plain = usage.charge - usage.credit - usage.owed
+        plain -= usage.reversed - usage.returned - usage.forgiven
+        rest = amount - min(amount, plain)
+        owed = min(rest, usage.owed - usage.forgiven)
+        usage.reversed += amount
+        usage.forgiven += owed
+        usage.returned += rest - owed
+        self.give_back(rest - owed, owed)
+        return True
+
+    def give_back(self, credit: Decimal, owed: Decimal) -> None:
+        """Give back what grants paid and what was owed; what was owed may have been paid since."""
+        since = max(ZERO, owed - self.owed)
+        self.owed -= owed - since
+        rest = credit + since
+        for grant in reversed(self.in_order()):
+            given = min(grant.burned, rest)
+            grant.burned -= given
+            rest -= given
+        self.settle()
+
+    def take_back(self, usage: Paid) -> None:
+        """Take a charge back, but for what reversals have taken back."""
+        self.give_back(usage.credit - usage.returned, usage.owed - usage.forgiven)
+
+    def charge_instead(self, key: str, amount: Decimal) -> None:
+        """Let usage have another charge; what was reversed of it stays so as far as it fits."""
+        was = self.paid[key]
+        self.take_back(was)
+        self.burn(key, amount)
+        if was.reversed:
+            self.reverse(self.paid[key], min(was.reversed, amount))
 
 
 class CreditMachine(RuleBasedStateMachine):
@@ -168,6 +220,7 @@ class CreditMachine(RuleBasedStateMachine):
         self.credit = Credit()
         self.ids = 0
         self.corrected = False
+        self.adjusted: set[str] = set()
 
     def teardown(self) -> None:
         """Close the world, after its rows were found to be what the log implies."""
@@ -279,14 +332,34 @@ class CreditMachine(RuleBasedStateMachine):
         outcome = self.run(void(id, id=f"void {id}", target_source=source))
         assert outcome.status == "accepted", outcome
         self.corrected = True
-        back = sum(self.credit.paid.pop(key), ZERO)
-        part = min(back, self.credit.owed)
-        self.credit.owed -= part
-        for grant in reversed(self.credit.in_order()):
-            given = min(grant.burned, back - part)
-            grant.burned -= given
-            part += given
-        self.credit.settle()
+        self.credit.take_back(self.credit.paid.pop(key))
+
+    @rule(data=st.data(), count=tokens)
+    def adjust(self, data: st.DataObject, count: int) -> None:
+        """Let usage have another quantity, once an event."""
+        kept = sorted(set(self.credit.paid) - self.adjusted)
+        assume(kept and not any(one.expires_at for one in self.credit.grants))
+        key = data.draw(st.sampled_from(kept))
+        source, id = key.split(" ")
+        command = adjust(
+            id, id=f"adjust {id}", target_source=source, quantities={"tokens.input": count}
+        )
+        assert self.run(command).status == "accepted"
+        self.corrected = True
+        self.adjusted.add(key)
+        self.credit.charge_instead(key, PRICE * count)
+
+    @rule(data=st.data(), amount=amounts)
+    def reverse(self, data: st.DataObject, amount: Decimal) -> None:
+        """Take part of a charge back."""
+        assume(self.credit.paid and not any(one.expires_at for one in self.credit.grants))
+        key = data.draw(st.sampled_from(sorted(self.credit.paid)))
+        source, id = key.split(" ")
+        members = {"reversal": self.fresh("r"), "source": source, "capture": id, "amount": amount}
+        outcome = self.run(reverse_charge(members, tenant="acme"))
+        done = self.credit.reverse(self.credit.paid[key], amount)
+        assert outcome.status == ("reversed" if done else "exceeds_capture"), outcome
+        self.corrected = self.corrected or done
 
     @rule(data=st.data(), amount=amounts | st.just("available"))
     def refund(self, data: st.DataObject, amount: Decimal | str) -> None:

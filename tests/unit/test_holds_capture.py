@@ -306,6 +306,29 @@ def test_a_reversal_refills_the_credit_that_paid() -> None:
     _check_fold(house)
 
 
+@pytest.mark.parametrize("by", ["capture", "event", "adjust", "cheaper"])
+def test_what_a_reversal_gave_back_is_not_given_back_again(by: str) -> None:
+    """Others may have burned it meanwhile; no grant pays more than it is."""
+    house = Guarded()
+    house.run(GrantCredit("acme", "g", ONE))
+    house.ask()
+    house.capture(tokens=100, id="c-1", final=False)
+    house.reverse("0.5", capture="c-1")
+    house.run(usage("o", time="2026-11-03T11:00:00Z", quantities={"tokens.input": 50}))
+    if by == "capture":
+        house.capture(tokens=200, id="c-2")
+    elif by == "event":
+        house.run(usage("e", hold="h", quantities={"tokens.input": 200}))
+    else:
+        tokens = {"tokens.input": 200 if by == "adjust" else 60}
+        house.run(adjust("c-1", target_source="tallybook:hold", quantities=tokens))
+    grant = house.store.protection("acme").credit.grants[0]
+    assert (grant.burned, grant.free) == (
+        (ONE, 0) if by != "cheaper" else (6 * ONE // 10, 4 * ONE // 10)
+    )
+    _check_fold(house)
+
+
 def test_a_voided_event_gives_its_credit_back() -> None:
     """Exactly what it had burned, and what it owed."""
     house = Guarded()
