@@ -27,6 +27,7 @@ from ledger.domain.entries import (
 from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation, Problem
 from ledger.domain.hold_usage import pay, with_credit
+from ledger.domain.holds import HoldState
 from ledger.domain.ledger import (
     CorrectionState,
     LedgerState,
@@ -112,8 +113,22 @@ def apply_pending(
     known: Known,
     catalog: Catalog,
     before: list[Entry],
+    *,
+    hold: HoldState | None = None,
+    keeps: tuple[tuple[int, int], ...] = (),
 ) -> list[Entry]:
-    """Return what corrections that came before their event do now."""
+    """Return what corrections that came before their event do now.
+
+    Args:
+        state: of the ledger.
+        shape: of the event.
+        recorded: the event.
+        known: keys and entries that bear on it.
+        catalog: prices.
+        before: entries of the same decision.
+        hold: that the event draws upon; what it releases pays for the corrected charge, too.
+        keeps: what the hold goes on reserving of grants.
+    """
     correction = state.corrections.get(key_digest(shape.shape.source, recorded.id))
     if correction is None:
         return []
@@ -134,7 +149,11 @@ def apply_pending(
     )
     reversed_ = reversal_of(state, shape, standing, after_recording=True)
     posted, defined = _repost(
-        state, shape, standing, quantities, catalog, before, reversed_=None, correction=correction
+        *(state, shape, standing, quantities, catalog, before),
+        reversed_=None,
+        correction=correction,
+        hold=hold,
+        keeps=keeps,
     )
     applied = CorrectionApplied(
         shape.shape.source, recorded.id, *correction.adjust, reversed_, posted
@@ -185,6 +204,8 @@ def _repost(
     *,
     reversed_: Posting | None,
     correction: CorrectionState,
+    hold: HoldState | None = None,
+    keeps: tuple[tuple[int, int], ...] = (),
 ) -> tuple[Posting, list[Entry]]:
     """Return the event's posting with other quantities, and a shape definition if it needs one."""
     was = shape.shape
@@ -223,7 +244,13 @@ def _repost(
         posting = msgspec.structs.replace(posting, extra=with_credit(posting.extra, (), 0))
     # What was recorded in this same decision has burned no credit yet that could come back.
     back = (reversed_.extra or Extra()) if reversed_ is not None else None
-    paid = pay(state, shape_after, posting.charge, posting.extra, back=back, correction=correction)
+    paid = pay(
+        *(state, shape_after, posting.charge, posting.extra),
+        back=back,
+        correction=correction,
+        hold=hold,
+        keeps=keeps,
+    )
     return msgspec.structs.replace(posting, extra=paid), defined
 
 

@@ -224,6 +224,17 @@ class CreditBook:
                 amount -= part
         return tuple(parts), max(amount, 0)
 
+    def kept(self, allocations: Iterable[Allocation], left: int) -> tuple[Allocation, ...]:
+        """Return what stays reserved of allocations: so much of what burns last."""
+        parts = []
+        order = sorted(allocations, key=lambda one: _burns(self.grants[one[0]]), reverse=True)
+        for number, amount in order:
+            part = min(amount, left)
+            if part > 0:
+                parts.append((number, part))
+                left -= part
+        return tuple(sorted(parts))
+
     # -- folds ------------------------------------------------------------------------
 
     def reserve(self, allocations: Iterable[Allocation], sign: int = 1) -> None:

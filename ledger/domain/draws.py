@@ -208,7 +208,7 @@ class Draw:
     ) -> Posted:
         """Return the usage event of a first capture, or its restatement."""
         if self.standing is None:
-            return self._first(event, defaulted=defaulted, fingerprint=fingerprint)
+            return self._first(event, final=final, defaulted=defaulted, fingerprint=fingerprint)
         return self.restate(event, self.standing, final=final, defaulted=defaulted)
 
     def take_from(self, asked: UsageEvent, before: Sequence[Entry]) -> list[Entry]:
@@ -317,7 +317,9 @@ class Draw:
             owed=0,
         )
 
-    def _first(self, event: UsageEvent, *, defaulted: bool, fingerprint: bytes) -> Posted:
+    def _first(
+        self, event: UsageEvent, *, final: bool, defaulted: bool, fingerprint: bytes
+    ) -> Posted:
         state = self.state
         numbers, decimals = scaled_quantities(event.quantities)
         extra = attribution(event, self.id, defaulted=defaulted)
@@ -327,7 +329,7 @@ class Draw:
         posting, shape, defined = rated_posting(
             state, self.catalog, event, numbers, decimals, at=at, extra=extra
         )
-        keeps = self._keeps(None, posting, shape, final=not self.additive)
+        keeps = self._keeps(None, posting, shape, final=final)
         paid = pay(state, shape, posting.charge, posting.extra, hold=self.hold, keeps=keeps)
         posting = msgspec.structs.replace(posting, extra=paid)
         recorded = UsageRecorded(
@@ -336,7 +338,11 @@ class Draw:
         after: list[Entry] = []
         if state.pending:
             before = [*defined, recorded]
-            after = apply_pending(state, shape, recorded, self.known, self.catalog, before)
+            after = apply_pending(
+                *(state, shape, recorded, self.known, self.catalog, before),
+                hold=self.hold,
+                keeps=keeps,
+            )
         usage = (event.source, event.id)
         return Posted(list(defined), recorded, after, None, posting, shape, True, usage)
 
@@ -355,13 +361,7 @@ class Draw:
         if old is not None:
             drawn -= old.charge * self.state.shapes[old.shape].charge_factor
         left = max(0, sum(part for _, part in hold.allocations) - max(drawn, 0))
-        kept = []
-        for number, part in hold.allocations:
-            part_left = min(part, left)
-            if part_left:
-                kept.append((number, part_left))
-                left -= part_left
-        return tuple(kept)
+        return self.guard.credit.kept(hold.allocations, left)
 
     def _remaining(
         self, posted: Posted, *, final: bool

@@ -91,19 +91,17 @@ def answer_known_act(
     return Decision((), Outcome(code, *ref, problem=problem))
 
 
-def _entry(
-    posting: Posting,
-    shape: CompiledShape,
-    correction: CorrectionState,
-    amount: int,
-    now: int,
-    reason: str,
-    target: tuple[str, str],
-    *,
-    id: str = "",
-    capture: tuple[str, str] = ("", ""),
-    fingerprint: bytes = b"",
-) -> ChargeReversed:
+def given_back(
+    posting: Posting, shape: CompiledShape, correction: CorrectionState, amount: int
+) -> tuple[tuple[tuple[int, int], ...], int]:
+    """Return what a reversal gives back to grants, by number, and what it takes off what is owed.
+
+    Args:
+        posting: that stands.
+        shape: of it.
+        correction: of its event, before this reversal.
+        amount: that is reversed.
+    """
     extra = posting.extra or Extra()
     charge = posting.charge * shape.charge_factor
     paid = sum(part for _, part in extra.credit)
@@ -119,6 +117,24 @@ def _entry(
         if give > 0:
             parts.append((number, give))
             rest -= give
+    return tuple(parts), owed
+
+
+def _entry(
+    posting: Posting,
+    shape: CompiledShape,
+    correction: CorrectionState,
+    amount: int,
+    now: int,
+    reason: str,
+    target: tuple[str, str],
+    *,
+    id: str = "",
+    capture: tuple[str, str] = ("", ""),
+    fingerprint: bytes = b"",
+) -> ChargeReversed:
+    extra = posting.extra or Extra()
+    parts, owed = given_back(posting, shape, correction, amount)
     return ChargeReversed(
         id,
         *target,
@@ -127,7 +143,7 @@ def _entry(
         reason,
         posting.occurred_at,
         posting.shape,
-        with_credit(_bare(extra), tuple(parts), owed),
+        with_credit(_bare(extra), parts, owed),
         capture,
         fingerprint,
     )

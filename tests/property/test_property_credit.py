@@ -75,6 +75,13 @@ class Credit:
     """Open holds: when they expire, and what they reserve by grant."""
     paid: dict[str, Paid] = field(default_factory=dict)
     """Usage that stands."""
+    usage: dict[str, str] = field(default_factory=dict)
+    """Ids of the usage of holds that were captured in part."""
+
+    def closed(self) -> list[str]:
+        """Return the usage of which no hold is open."""
+        running = {f"tallybook:hold {self.usage.get(id)}" for id in self.holds}
+        return sorted(set(self.paid) - running)
 
     def held(self, grant: Grant) -> Decimal:
         """Return what open holds reserve of a grant."""
@@ -198,6 +205,30 @@ class Credit:
             rest -= given
         self.settle()
 
+    def draw(self, hold: str, amount: Decimal, *, final: bool) -> None:
+        """Let a hold's usage come to an amount in all; what is still reserved burns last."""
+        key = f"tallybook:hold {self.usage[hold]}"
+        was = self.paid.get(key)
+        end, parts = self.holds[hold]
+        left = ZERO
+        if not final:
+            more = amount - (was.charge if was is not None else ZERO)
+            left = max(ZERO, sum(parts.values(), ZERO) - max(more, ZERO))
+        kept: dict[str, Decimal] = {}
+        for grant in reversed(self.in_order()):
+            part = min(left, parts.get(grant.id, ZERO))
+            if part:
+                kept[grant.id] = part
+                left -= part
+        self.holds[hold] = (end, kept)
+        self.settle()
+        if final:
+            del self.holds[hold]
+        if was is None:
+            self.burn(key, amount)
+        else:
+            self.charge_instead(key, amount)
+
     def take_back(self, usage: Paid) -> None:
         """Take a charge back, but for what reversals have taken back."""
         self.give_back(usage.credit - usage.returned, usage.owed - usage.forgiven)
@@ -305,13 +336,32 @@ class CreditMachine(RuleBasedStateMachine):
         document = {"capture": f"c-{id}", "quantities": {"tokens.input": count}}
         outcome = self.run(capture_hold(document, tenant="acme", hold=id))
         assert outcome.status in ("captured", "captured_over_hold"), outcome
-        self.credit.burn(f"tallybook:hold c-{id}", PRICE * count, id)
+        if id in self.credit.usage:
+            self.credit.draw(id, PRICE * count, final=True)
+        else:
+            self.credit.burn(f"tallybook:hold c-{id}", PRICE * count, id)
+
+    @rule(data=st.data(), count=st.integers(1, 6))
+    def capture_in_part(self, data: st.DataObject, count: int) -> None:
+        """Capture what a hold took so far; of what is restated only the sums are compared."""
+        assume(not any(one.expires_at for one in self.credit.grants))
+        id, capture = self.pick(data), self.fresh("p")
+        key = f"tallybook:hold {self.credit.usage.setdefault(id, capture)}"
+        was = self.credit.paid.get(key)
+        document = {"capture": capture, "quantities": {"tokens.input": count}, "final": False}
+        outcome = self.run(capture_hold(document, tenant="acme", hold=id))
+        if was is not None and PRICE * count <= was.charge:
+            assert outcome.status == "stale_capture", outcome
+            return
+        assert outcome.status in ("captured", "captured_over_hold"), outcome
+        self.credit.draw(id, PRICE * count, final=False)
+        self.corrected = True
 
     @rule(data=st.data())
     def void_hold(self, data: st.DataObject) -> None:
         """Release a hold."""
         id = self.pick(data)
-        outcome = self.run(void_hold({"void": f"v-{id}"}, tenant="acme", hold=id))
+        outcome = self.run(void_hold({"void": f"v-{id}", "force": True}, tenant="acme", hold=id))
         assert outcome.status == "voided", outcome
         self.credit.release(id)
 
@@ -326,8 +376,9 @@ class CreditMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def take_back(self, data: st.DataObject) -> None:
         """Void usage: what is owed is paid first; of the rest only the sum is compared."""
-        assume(self.credit.paid and not any(one.expires_at for one in self.credit.grants))
-        key = data.draw(st.sampled_from(sorted(self.credit.paid)))
+        kept = self.credit.closed()
+        assume(kept and not any(one.expires_at for one in self.credit.grants))
+        key = data.draw(st.sampled_from(kept))
         source, id = key.split(" ")
         outcome = self.run(void(id, id=f"void {id}", target_source=source))
         assert outcome.status == "accepted", outcome
@@ -337,7 +388,7 @@ class CreditMachine(RuleBasedStateMachine):
     @rule(data=st.data(), count=tokens)
     def adjust(self, data: st.DataObject, count: int) -> None:
         """Let usage have another quantity, once an event."""
-        kept = sorted(set(self.credit.paid) - self.adjusted)
+        kept = [key for key in self.credit.closed() if key not in self.adjusted]
         assume(kept and not any(one.expires_at for one in self.credit.grants))
         key = data.draw(st.sampled_from(kept))
         source, id = key.split(" ")

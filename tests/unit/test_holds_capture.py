@@ -294,6 +294,27 @@ def test_a_restating_capture_can_be_reversed_too() -> None:
     _check_fold(house)
 
 
+def test_a_hold_that_is_drawn_down_keeps_the_credit_that_burns_last() -> None:
+    """Its captures burn in the order of the grants, and nothing is free that is not there."""
+    house = Guarded()
+    for name, priority in (("late", 200), ("early", 100)):
+        house.run(GrantCredit("acme", name, ONE, priority=priority))
+    house.ask(quantities={"tokens.input": 200})
+
+    def standing() -> list[tuple[int, int, int]]:
+        kept = house.store.protection("acme").credit.grants
+        return [(one.burned, one.held, one.free) for one in kept.values()]
+
+    assert standing() == [(0, ONE, 0), (0, ONE, 0)]
+    house.capture(tokens=50, id="c-1", final=False)
+    assert standing() == [(0, ONE, 0), (ONE // 2, ONE // 2, 0)]
+    house.capture(tokens=150, id="c-2", final=False)
+    assert standing() == [(ONE // 2, ONE // 2, 0), (ONE, 0, 0)]
+    house.capture(tokens=120, id="c-3")
+    assert standing() == [(ONE // 5, 0, 4 * ONE // 5), (ONE, 0, 0)]
+    _check_fold(house)
+
+
 def test_a_reversal_refills_the_credit_that_paid() -> None:
     """What no credit paid comes first."""
     house = Guarded()

@@ -17,6 +17,7 @@ from fakes.guarding import PRICES, SECOND, START, Guarded
 from ledger.domain.entries import Posting, UsageRecorded
 from ledger.domain.holds import EXPIRY_SOURCE, HOLD_SOURCE, ExpireHolds
 from ledger.domain.ledger import standing_posting
+from ledger.domain.protection_commands import GrantCredit, SetCreditPolicy
 
 Act = Callable[[Guarded], Any]
 CHEAP = catalog(*PRICES, *both("tokens.input", "0.1", "0.05", per=100, model="nano"))
@@ -149,6 +150,18 @@ def test_an_open_hold_keeps_what_it_reserves_when_its_usage_is_corrected() -> No
     assert house.counter() == (Decimal("0.05"), Decimal("0.7"))
     house.capture(tokens=60, id="c-2", final=False)
     assert house.counter() == (Decimal("0.05"), Decimal("0.7"))
+
+
+def test_what_a_hold_reserved_of_credit_pays_the_charge_that_was_corrected_in_advance() -> None:
+    """Nothing is owed while the hold's own credit is there."""
+    house = Guarded()
+    house.run(SetCreditPolicy("acme", True))
+    house.run(GrantCredit("acme", "g", 10**18))
+    house.ask()
+    house.run(adjust("c-1", target_source=HOLD_SOURCE, quantities={"tokens.input": 80}))
+    house.capture(tokens=100, id="c-1")
+    credit = house.store.protection("acme").credit
+    assert (credit.owed, credit.grants[0].burned) == (0, 8 * 10**17)
 
 
 # -- when -----------------------------------------------------------------------------
