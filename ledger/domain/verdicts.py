@@ -104,17 +104,21 @@ def judge(
         return Verdict("denied_no_entitlement", DENY, reasons=reasons), asked, ""
     claims = claims_of(guard, asked, now)
     cheaper = _downgrade(claims, asked)
+    verdict = _verdict(guard, claims, asked, ask, now)
     if cheaper and ask.quantities:
         other = estimate(state, catalog, ask, now=now, model=cheaper, extra=ask_extra(ask))
         if not other.shape.unpriced and other.amount < asked.amount:
             missing = _not_entitled(guard, other, ask)
-            verdict = _verdict(guard, claims_of(guard, other, now), other, ask, now)
-            if not missing and verdict.decision in (ALLOW, "allow_partial"):
-                reason = Reason("downgrade", cheaper, asked=asked.amount, measure=CHARGE)
-                verdict.reasons = (reason, *verdict.reasons)
-                verdict.decision = "allow_downgraded"
-                return verdict, other, ask.model
-    return _verdict(guard, claims, asked, ask, now), asked, ""
+            instead = _verdict(guard, claims_of(guard, other, now), other, ask, now)
+            reason = Reason("downgrade", cheaper, asked=asked.amount, measure=CHARGE)
+            instead.reasons = (reason, *instead.reasons)
+            if not missing and instead.decision in (ALLOW, "allow_partial"):
+                instead.decision = "allow_downgraded"
+                return instead, other, ask.model
+            # A refusal is for good; where a person may still allow the cheaper call, ask one.
+            if not missing and instead.decision == "confirm" and verdict.decision == DENY:
+                return instead, asked, ""
+    return verdict, asked, ""
 
 
 def _not_entitled(guard: Protection, asked: Estimate, ask: Ask) -> list[str]:

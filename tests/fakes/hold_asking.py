@@ -72,8 +72,15 @@ class Asking(Book):
         if hold is not None and hold.usage is not None:
             return Answer("created_resolved", "deny", ZERO, ask.model), {}
         downgraded = self._downgrade(ask)
+        result = self._fit(ask, ask.model)
+        if downgraded:
+            instead = self._fit(ask, downgraded)
+            refused = isinstance(instead, Refused)
+            if not refused or instead.code == "confirmation_required" and _denies(result):
+                result = instead
+            if refused:
+                downgraded = ""
         model = downgraded or ask.model
-        result = self._fit(ask, model)
         if isinstance(result, Refused):
             decision = "confirm" if result.code == "confirmation_required" else "deny"
             return Answer(result.code, decision, ZERO, ask.model), {}
@@ -248,6 +255,11 @@ class Asking(Book):
             return Answer("hold_expired" if hold.status == "expired" else "hold_resolved")
         hold.checkpoint = (step, quantities)
         return Answer("progressed")
+
+
+def _denies(result: object) -> bool:
+    """Tell whether nobody may allow what was asked."""
+    return isinstance(result, Refused) and result.code != "confirmation_required"
 
 
 def _differs(one: Ask, other: Ask) -> str:

@@ -230,6 +230,20 @@ def test_a_downgrade_to_an_unpriced_model_is_none() -> None:
     assert [decision(house.ask(f"h{one}")) for one in range(3)] == ["allow", "allow", "deny"]
 
 
+def test_a_downgrade_that_only_a_person_may_allow_asks_one() -> None:
+    """The model asked for is past its stop; a refusal would be for good, a confirmation helps."""
+    house = Guarded()
+    steps = [{"kind": "downgrade", "model": "mini"}, {"kind": "stop"}]
+    house.budget("big", limit="2", steps=steps, filter={"models": ["gpt"]})
+    house.budget("all", limit="2", window="day", steps=[{"kind": "confirm"}])
+    house.ask("a")
+    house.capture("a", 300)
+    answer = house.ask("b")
+    assert (answer.status, decision(answer)) == ("confirmation_required", "confirm")
+    assert house.run(ConfirmBudget("acme", "c-1", "all", 4 * ONE, "ann")).status == "accepted"
+    assert decision(house.ask("c")) == "allow_downgraded"
+
+
 def test_a_confirmation_raises_one_window_s_ceiling() -> None:
     """Until then the answer asks for it; afterwards up to the new ceiling."""
     house = Guarded()
