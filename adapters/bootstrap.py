@@ -291,6 +291,7 @@ def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say:
         port=options.port,
         workers=options.workers,
         drain_timeout_s=options.drain_timeout_s,
+        hang_timeout_s=options.hang_timeout_s,
         limits=Limits(connections=options.max_connections),
         log_format=options.log_format,
         log_level=options.log_level,

@@ -38,6 +38,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
         workers: processes that answer.
         migrate: bring a database of the user's up to date.
         drain_timeout_s: for what is in flight at the end.
+        hang_timeout_s: silence after which one of several workers is replaced.
         max_connections: at once, in each process.
         log_format: ``console`` or ``json``.
         log_level: from which on lines are written.
@@ -50,6 +51,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     migrate: bool
     drain_timeout_s: float
+    hang_timeout_s: float
     max_connections: int
     log_format: str
     log_level: str
@@ -115,6 +117,10 @@ def register(app: typer.Typer, run: RunServer) -> None:
             float,
             typer.Option(help="Seconds for what is in flight when it is told to end.", min=0),
         ] = 30.0,
+        hang_timeout: Annotated[
+            float,
+            typer.Option(help="Seconds of silence after which a worker is replaced.", min=5),
+        ] = 30.0,
         max_connections: Annotated[
             int, typer.Option(help="At once, in each process.", min=1)
         ] = 2000,
@@ -144,6 +150,7 @@ def register(app: typer.Typer, run: RunServer) -> None:
             workers=workers,
             migrate=migrate,
             drain_timeout_s=drain_timeout,
+            hang_timeout_s=hang_timeout,
             max_connections=max_connections,
             log_format=log_format.value,
             log_level=log_level.value,

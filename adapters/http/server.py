@@ -30,6 +30,8 @@ from adapters.http.protocol import Limits, Protocol
 
 DRAIN_TIMEOUT_S = 30.0
 """How long a drain may take."""
+HANG_TIMEOUT_S = 30.0
+"""How long a worker may give no sign of life."""
 FORCED_END_S = 5.0
 """How long the rest may take once the connections were cut."""
 MAX_FRAME_BYTES = 1024 * 1024
@@ -51,6 +53,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         port: 0 takes a free one.
         workers: processes that answer.
         drain_timeout_s: for what is in flight when the server is told to end.
+        hang_timeout_s: silence after which a worker is replaced; its end has as long too.
         limits: of a connection.
         log_format: ``console`` or ``json``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -62,6 +65,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8787
     workers: int = 1
     drain_timeout_s: float = DRAIN_TIMEOUT_S
+    hang_timeout_s: float = HANG_TIMEOUT_S
     limits: Limits = Limits()
     log_format: str = "console"
     log_level: str = "info"

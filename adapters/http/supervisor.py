@@ -1,8 +1,9 @@
 """Several server processes on the same sockets, and the one that keeps them going.
 
 Each worker is a server of its own with a ledger of its own; they share nothing but the listening
-sockets and the database. A worker that dies is replaced. The supervisor tells them through a pipe
-when to end; should it die itself, the pipe's end tells them.
+sockets and the database. A worker that dies is replaced, and so is one that hangs. The supervisor
+tells them through a pipe when to end, and hears there that they live; should it die itself, the
+pipe's end tells them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Protocol
 
-from adapters.http import listening
+from adapters.http import heartbeat, listening
+from adapters.http.heartbeat import BEAT_S, Pulse
 from adapters.http.server import (
     END_SIGNALS,
     FORCED_END_S,
@@ -40,6 +42,8 @@ RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 """Waits before a worker is replaced that died young; the last one repeats."""
 YOUNG_S = 10.0
 """A worker that lives so long is not young any more."""
+LAST_WORDS_S = 2.0
+"""How long a worker that hangs has to write where it is, before it is killed."""
 READY, DRAIN, CUT = b"ready", b"drain", b"cut"
 
 _log = logging.getLogger(__name__)
@@ -81,6 +85,10 @@ class Worker:
     ) -> None:
         self.slot = slot
         self.ready = False
+        self.deaf = False
+        self.killed_at: float | None = None
+        self.pulse = Pulse(START_TIMEOUT_S)
+        self._hang_timeout_s = settings.hang_timeout_s
         self.started_at = time.monotonic()
         self.pipe, theirs = _spawn.Pipe()
         self.process: BaseProcess = _spawn.Process(
@@ -99,9 +107,31 @@ class Worker:
 
     def hear(self) -> None:
         """Take note of what it said."""
-        with contextlib.suppress(OSError, EOFError):
+        try:
             while self.pipe.poll():
-                self.ready = self.pipe.recv_bytes() == READY or self.ready
+                if self.pipe.recv_bytes() == READY:
+                    self.ready = True
+                    self.pulse = Pulse(self._hang_timeout_s)
+                self.pulse.beat()
+        except (OSError, EOFError):
+            self.deaf = True
+
+    def end_hanging(self) -> None:
+        """Ask it where it is, and kill it a little later; to be called until it is gone."""
+        now = time.monotonic()
+        if self.killed_at is None:
+            self.killed_at = now + LAST_WORDS_S
+            _log.error(
+                "worker %d (process %d) has given no sign of life for %g s: it is killed, and"
+                " another one takes its place; what follows says where its threads are",
+                self.slot,
+                self.process.pid,
+                self.pulse.limit_s,
+            )
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid or 0, signal.SIGUSR1)
+        elif now >= self.killed_at:
+            self.process.kill()
 
     def bury(self) -> int:
         """Return the exit code of one that has ended."""
@@ -142,6 +172,7 @@ class Supervisor:
         self._young_deaths = 0
         self._due: dict[int, float] = {}
         self._signals = 0
+        self._looked_at = time.monotonic()
         self._bell, self._rung = _spawn.Pipe(duplex=False)
 
     def run(self) -> bool:
@@ -172,6 +203,7 @@ class Supervisor:
             self._on_ready()
         while not self._signals:
             self._look(timeout_s=self._until_due())
+            self._end_hanging()
             self._replace()
         return self._end()
 
@@ -200,7 +232,7 @@ class Supervisor:
     def _look(self, *, timeout_s: float | None) -> list[Worker]:
         """Wait for something to happen; return the workers that have ended."""
         by_sentinel = {one.process.sentinel: one for one in self._workers.values()}
-        by_pipe = {one.pipe: one for one in self._workers.values() if not one.ready}
+        by_pipe = {one.pipe: one for one in self._workers.values() if not one.deaf}
         happened = wait([self._bell, *by_sentinel, *by_pipe], timeout=timeout_s)
         if self._bell in happened:
             self._bell.recv_bytes()
@@ -233,10 +265,19 @@ class Supervisor:
             delay_s,
         )
 
-    def _until_due(self) -> float | None:
+    def _end_hanging(self) -> None:
+        """Kill workers that have been silent for too long."""
+        now = time.monotonic()
+        passed_s, self._looked_at = now - self._looked_at, now
+        for worker in self._workers.values():
+            if worker.pulse.pass_by(passed_s):
+                worker.end_hanging()
+
+    def _until_due(self) -> float:
+        """Return the seconds until there is something to do, heard or not."""
         if not self._due:
-            return None
-        return max(0.0, min(self._due.values()) - time.monotonic())
+            return BEAT_S
+        return min(BEAT_S, max(0.0, min(self._due.values()) - time.monotonic()))
 
     def _replace(self) -> None:
         for slot, due in list(self._due.items()):
@@ -286,6 +327,7 @@ def work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    heartbeat.listen_for_questions()
     prepare(settings)
     try:
         clean = serve(
@@ -325,4 +367,5 @@ def _obey(pipe: Connection, server: Server, loop: asyncio.AbstractEventLoop) -> 
         end_at_last()
 
     signal.signal(signal.SIGTERM, alone)
+    heartbeat.begin(pipe, loop)
     threading.Thread(target=listen, name="tallybook-orders", daemon=True).start()

@@ -174,21 +174,24 @@ def test_a_drain_that_does_not_come_to_its_end_is_cut_short(ledger_url: str, how
         assert len(lost) == 1
 
 
-def test_a_killed_worker_is_replaced_and_loses_nothing_that_was_answered(
+def test_a_worker_that_dies_or_hangs_is_replaced_and_loses_nothing_that_was_answered(
     ledger_url: str,
 ) -> None:
     """Clients that send again what was cut off get through, and each hold is there once."""
-    with running(ledger_url, "--workers", "2") as server:
-        before = server.workers()
-        assert len(before) == 2
+    with running(ledger_url, "--workers", "2", "--hang-timeout", "5") as server:
+        dies, hangs = server.workers()
         clients = gunners(server, server.ready["admin_key"], again=True)
         wait_until(lambda: shot(clients, SHOTS // 2))
-        os.kill(before[0], signal.SIGKILL)
-        wait_until(lambda: len(server.workers()) == 2 and before[0] not in server.workers())
+        os.kill(hangs, signal.SIGSTOP)
+        os.kill(dies, signal.SIGKILL)
+        for gone in (dies, hangs):
+            wait_until(lambda gone=gone: len({*server.workers()} - {gone}) == 2)
         wait_until(lambda: shot(clients, SHOTS))
         assert server.stop() == 0, server.log()
         check_clients(clients, ledger_url)
-        assert f"process {before[0]}) has ended with code -9" in server.log()
+        assert f"process {dies}) has ended with code -9" in server.log()
+        assert f"process {hangs}) has given no sign of life for 5 s" in server.log()
+        assert f"process {hangs}) has ended with code -9" in server.log()
 
 
 def test_workers_end_when_their_supervisor_was_killed(ledger_url: str) -> None:
