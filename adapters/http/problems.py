@@ -37,7 +37,6 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "hold_not_found": 404,
     "capture_not_found": 404,
     "method_not_allowed": 405,
-    "not_acceptable": 406,
     "request_timeout": 408,
     "idempotency_key_in_use": 409,
     "conflict": 409,
@@ -64,7 +63,10 @@ _CLASSES: tuple[tuple[type[LedgerError], int], ...] = (
 )
 RETRYABLE = frozenset({408, 429, 503})
 """Statuses after which the same request may succeed."""
-RETRYABLE_CODES = frozenset({"idempotency_key_in_use"})
+RETRYABLE_CODES = frozenset(
+    {"idempotency_key_in_use", "key_busy", "policy_busy", "prices_busy", "transfer_incomplete"}
+)
+"""Codes after which it may though their status is another: somebody else was faster."""
 
 _encode = msgspec.json.Encoder().encode
 
