@@ -76,7 +76,7 @@ class Asking(Book):
         if downgraded:
             instead = self._fit(ask, downgraded)
             refused = isinstance(instead, Refused)
-            if not refused or instead.code == "confirmation_required" and _denies(result):
+            if not refused or (instead.code == "confirmation_required" and _denies(result)):
                 result = instead
             if refused:
                 downgraded = ""
