@@ -1,0 +1,36 @@
+"""The example of docs/spec/invoices.md is a valid document, and its tables are the code's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from ledger.domain.invoice_parts import InvoiceLine, evidence_of
+from ledger.domain.invoices import Invoice, digest_of, from_document, to_document
+
+SPEC = (Path(__file__).parents[2] / "docs" / "spec" / "invoices.md").read_text("utf-8")
+
+
+def _members(title: str) -> set[str]:
+    rows = SPEC.split(f"\n{title}\n", 1)[1].split("\n\n", 1)[0].split("\n")
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+
+def test_the_example_is_a_document_with_true_sums_and_digests() -> None:
+    """Digests are what the code computes from the page."""
+    [example] = re.findall(r"```json\n(.*?)```", SPEC, flags=re.DOTALL)
+    raw = msgspec.json.decode(example, type=Invoice)
+    [evidence] = [line.evidence for line in raw.lines if line.evidence is not None]
+    made = evidence_of(evidence.query, chain=bytes.fromhex(evidence.chain))
+    assert (evidence.digest, raw.digest) == (made.digest, digest_of(raw))
+    assert to_document(from_document(example.encode())) == to_document(raw)
+
+
+def test_the_tables_list_every_member() -> None:
+    """Of the document and of a line."""
+    assert _members("| member | default | meaning |") == set(Invoice.__struct_fields__)
+    assert _members("| member of a line | default | meaning |") == set(
+        InvoiceLine.__struct_fields__
+    )
