@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
+from fakes.examples import differs
 from fakes.stream_frames import SPEC, exchanges
 from fakes.stream_world import Client, stream_server
 
 from adapters.http.stream import commands, frames
 from adapters.http.stream.session import RESUMABLE, Code
-
-ANYTHING = "…"
-
-
-def differs(wanted: Any, found: Any, at: str = "") -> str:
-    """Return where an answer is not what an example says; "" where it is."""
-    if wanted == ANYTHING:
-        return ""
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        named = {name for name in wanted if name != ANYTHING}
-        if ANYTHING not in wanted and set(found) != named:
-            return f"{at}: members {sorted(found)}, not {sorted(named)}"
-        places = (differs(wanted[name], found.get(name), f"{at}/{name}") for name in named)
-        return next((place for place in places if place), "")
-    if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
-        places = (
-            differs(one, other, f"{at}/{place}")
-            for place, (one, other) in enumerate(zip(wanted, found, strict=True))
-        )
-        return next((place for place in places if place), "")
-    return "" if wanted == found else f"{at}: {found!r}, not {wanted!r}"
 
 
 def table(header: str) -> list[list[str]]:
