@@ -20,8 +20,10 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import msgspec
 import psycopg
 import typer
 from eventsourcing import persistence
@@ -87,6 +89,7 @@ from ledger.application.sequencer import Sequencer, TenantDefaults
 from ledger.application.standings import Standings
 from ledger.application.tenants import Tenants
 from ledger.application.upkeep import Upkeep
+from ledger.application.watching import Watch
 from ledger.domain.prices import PriceList
 
 LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
@@ -94,6 +97,7 @@ LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
 if TYPE_CHECKING:
     from adapters.http.gate import Gate, Observer
     from adapters.http.lifecycle import Lifecycle
+    from adapters.http.metrics import Metrics
     from adapters.http.server import ServerSettings, Serving
 
 Progress = Callable[[str], None]
@@ -107,15 +111,26 @@ class Tallybook:
     Args:
         database: migrated.
         defaults: for ledgers that open themselves when usage arrives.
+        watch: told of every batch.
     """
 
-    def __init__(self, database: Database, *, defaults: TenantDefaults | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        defaults: TenantDefaults | None = None,
+        watch: Watch | None = None,
+    ) -> None:
         self.database = database
         self._store = PostgresPriceBooks(database)
         self._library = PriceLibrary(self._store)
         self.policies = Policies(PostgresPolicies(database))
         self.sequencer = Sequencer(
-            database.store, self._library, defaults=defaults, policies=self.policies
+            database.store,
+            self._library,
+            defaults=defaults,
+            policies=self.policies,
+            watch=watch,
         )
         self.ledger = Ledger(self.sequencer)
         self.ingest = Ingest(self.ledger)
@@ -234,6 +249,7 @@ def open_ledger(
     *,
     defaults: TenantDefaults | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Tallybook]:
     """Open the ledger: TALLYBOOK_DATABASE_URL, or the embedded database, started if need be.
 
@@ -241,6 +257,7 @@ def open_ledger(
         url: of a database; None takes the environment's or the embedded one.
         defaults: currency, time zone and price book of ledgers that open themselves.
         progress: takes lines for people while a server starts.
+        watch: told of every batch.
 
     Raises:
         DatabaseUnavailable: no server can be had, or its settings are unsafe.
@@ -252,7 +269,7 @@ def open_ledger(
     else:
         embedded.refuse_unsafe_settings(url)
         _bring_up_to_date(url, ours=False)
-    tallybook = Tallybook(Database(url), defaults=defaults)
+    tallybook = Tallybook(Database(url), defaults=defaults, watch=watch)
     try:
         yield tallybook
     finally:
@@ -265,6 +282,8 @@ def http_app(
     keyring: Keyring,
     observer: Observer,
     lifecycle: Lifecycle | None = None,
+    metrics: Metrics | None = None,
+    open_metrics: bool = False,
 ) -> Gate:
     """Return the HTTP application over an open ledger.
 
@@ -273,11 +292,20 @@ def http_app(
         keyring: knows the keys.
         observer: counts and logs requests.
         lifecycle: of the process; one that never ends when left out.
+        metrics: of the process; those of one that counts nothing when left out.
+        open_metrics: whether ``/metrics`` needs no key.
     """
     # The web framework takes a second to load, which only a server should pay: here, and below.
     from adapters.http import app as http  # noqa: PLC0415 - as said
 
-    return http.build(tallybook, keyring=keyring, observer=observer, lifecycle=lifecycle)
+    return http.build(
+        tallybook,
+        keyring=keyring,
+        observer=observer,
+        lifecycle=lifecycle,
+        metrics=metrics,
+        open_metrics=open_metrics,
+    )
 
 
 def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say: Progress) -> bool:
@@ -297,10 +325,15 @@ def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say:
         log_level=options.log_level,
         access_log=options.access_log,
         upkeep=options.upkeep,
+        open_metrics=options.open_metrics,
     )
     prepare_process(settings)
     # Bound first: a port in use is told before a database is started.
-    with running.bound(settings, say=say) as sockets, _connections_told():
+    with (
+        running.bound(settings, say=say) as sockets,
+        _connections_told(),
+        _counting_together(settings) as (settings, on_death),
+    ):
         url = _current_database(progress=say, migrate_theirs=options.migrate)
 
         def answers() -> None:
@@ -323,32 +356,65 @@ def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say:
             prepare=prepare_process,
             beside=partial(_open_upkeep, url, settings),
             ready=answers,
-            on_death=lambda pid: None,
+            on_death=on_death,
         )
 
 
 def prepare_process(settings: ServerSettings) -> None:
     """Set a server's process up, before it opens anything."""
-    from adapters.http import logs  # noqa: PLC0415 - as in `http_app`
+    from adapters.http import logs, metrics  # noqa: PLC0415 - as in `http_app`
 
     logs.configure(format=settings.log_format, level=settings.log_level)
+    if settings.metrics_dir:
+        metrics.share(settings.metrics_dir, settings.slot)
     tune_process()
+
+
+@contextmanager
+def _counting_together(
+    settings: ServerSettings,
+) -> Iterator[tuple[ServerSettings, Callable[[int], None]]]:
+    """Give workers a place to count in; return what to start them with, and who hears of deaths."""
+    from adapters.http import metrics  # noqa: PLC0415 - as in `http_app`
+
+    if settings.workers == 1:
+        yield settings, lambda slot: None
+        return
+    with TemporaryDirectory(prefix="tallybook-metrics-") as directory:
+        metrics.share(directory, metrics.SUPERVISOR)
+        counts = metrics.Metrics()
+
+        def died(slot: int) -> None:
+            metrics.forget_dead(directory, str(slot))
+            counts.died()
+
+        yield msgspec.structs.replace(settings, metrics_dir=directory), died
 
 
 @contextmanager
 def _open_app(url: str, settings: ServerSettings, lifecycle: Lifecycle) -> Iterator[Serving]:
     """Open what one process serves; leaving it answers what waits."""
-    from adapters.http.observing import AccessLog, Silent  # noqa: PLC0415 - as in `http_app`
+    from adapters.http.metrics import Metrics  # noqa: PLC0415 - as in `http_app`
+    from adapters.http.observing import AccessLog, Observers  # noqa: PLC0415 - as in `http_app`
     from adapters.http.server import Serving  # noqa: PLC0415 - as in `http_app`
 
-    observer = AccessLog() if settings.access_log else Silent()
-    with open_ledger(url) as tallybook:
-        app = http_app(tallybook, keyring=tallybook.keyring, observer=observer, lifecycle=lifecycle)
+    metrics = Metrics()
+    observer = Observers([metrics, AccessLog()]) if settings.access_log else metrics
+    with open_ledger(url, watch=metrics) as tallybook:
+        app = http_app(
+            tallybook,
+            keyring=tallybook.keyring,
+            observer=observer,
+            lifecycle=lifecycle,
+            metrics=metrics,
+            open_metrics=settings.open_metrics,
+        )
+        metrics.answering()
         streams = app.streams
         if streams is None:
             raise RuntimeError("the application has no streams")
         with _upkeep(tallybook) if settings.upkeep and settings.workers == 1 else nullcontext():
-            yield Serving(app, refused=lambda code: None, end_sessions=streams.close_all)
+            yield Serving(app, refused=metrics.refused, end_sessions=streams.close_all)
 
 
 @contextmanager

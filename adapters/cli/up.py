@@ -44,6 +44,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
         log_level: from which on lines are written.
         access_log: whether every request is logged.
         upkeep: whether rollups are kept near and holds expired.
+        open_metrics: whether ``/metrics`` needs no key.
     """
 
     host: str
@@ -57,6 +58,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str
     access_log: bool
     upkeep: bool
+    open_metrics: bool
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +139,9 @@ def register(app: typer.Typer, run: RunServer) -> None:
                 "--upkeep/--no-upkeep", help="Keep rollups near and expire holds, in here."
             ),
         ] = True,
+        open_metrics: Annotated[
+            bool, typer.Option("--open-metrics", help="Answer /metrics to whoever asks.")
+        ] = False,
         json: JsonOption = False,
     ) -> None:
         """Serve the HTTP API until SIGTERM or Ctrl-C; what is in flight then is answered first.
@@ -156,6 +161,7 @@ def register(app: typer.Typer, run: RunServer) -> None:
             log_level=log_level.value,
             access_log=access_log,
             upkeep=upkeep,
+            open_metrics=open_metrics,
         )
         clean = run(
             options,

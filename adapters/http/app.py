@@ -16,9 +16,10 @@ from starlette.routing import Match
 from adapters.http import routes
 from adapters.http.bodies import Bodies
 from adapters.http.exchange import KEY
-from adapters.http.gate import Gate, Observer
+from adapters.http.gate import PUBLIC_PATHS, Gate, Observer
 from adapters.http.hot import routes as hot_routes
 from adapters.http.lifecycle import Lifecycle
+from adapters.http.metrics import Metrics
 from adapters.http.operations import Operation
 from adapters.http.paths import routed
 from adapters.http.problems import (
@@ -28,7 +29,9 @@ from adapters.http.problems import (
     problem,
     problem_of,
 )
+from adapters.http.routes import ops
 from adapters.http.schema import build as schema_of
+from adapters.http.scraping import Scrape
 from adapters.http.stream.endpoint import Stream
 from ledger.application.access import Keyring
 from ledger.application.documents.encoding import to_json
@@ -95,6 +98,8 @@ def build(
     lifecycle: Lifecycle | None = None,
     bodies: Bodies | None = None,
     clock: Callable[[], float] = time.monotonic,
+    metrics: Metrics | None = None,
+    open_metrics: bool = False,
 ) -> Gate:
     """Return the whole ASGI application.
 
@@ -105,7 +110,10 @@ def build(
         lifecycle: of the process; one that never ends when left out.
         bodies: reads bodies.
         clock: monotonic seconds.
+        metrics: of this process; those of a server that counts nothing when left out.
+        open_metrics: whether ``/metrics`` needs no key.
     """
+    counts = metrics or Metrics()
     api = FastAPI(title=TITLE, openapi_url=None, docs_url=None, redoc_url=None)
     for router in routes.routers(services):
         # Not `include_router`: newer versions hide the routes behind it from the schema.
@@ -115,8 +123,14 @@ def build(
     def schema() -> bytes:
         return to_json(openapi(operations, api))
 
-    operations = routes.operations(services, schema, lifecycle or Lifecycle())
-    streams = Stream(services)
+    operations = routes.operations(
+        services,
+        schema,
+        lifecycle or Lifecycle(),
+        scrape=Scrape(counts, services, clock=clock),
+        open_metrics=open_metrics,
+    )
+    streams = Stream(services, counted=counts.streams)
     dispatch = Dispatch(operations, api, streams)
     _handle_errors(api, lambda scope: methods_of([*dispatch.routes, *api.routes], scope))
     return Gate(
@@ -126,6 +140,7 @@ def build(
         bodies=bodies,
         clock=clock,
         streams=streams,
+        public=PUBLIC_PATHS | {ops.METRICS_PATH} if open_metrics else PUBLIC_PATHS,
     )
 
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Set
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -72,6 +72,7 @@ class Gate:
         observer: counts and logs.
         bodies: reads bodies.
         clock: monotonic seconds.
+        public: paths that need no key.
 
     Attributes:
         rates: of the keys, in this process.
@@ -87,11 +88,13 @@ class Gate:
         bodies: Bodies | None = None,
         clock: Callable[[], float] = time.monotonic,
         streams: Stream | None = None,
+        public: Set[str] = PUBLIC_PATHS,
     ) -> None:
         self._app = app
         self.streams = streams
         self._keyring = keyring
         self._observer = observer
+        self._public = public
         self._bodies = bodies or Bodies()
         self._clock = clock
         self.rates = Rates(clock)
@@ -116,7 +119,7 @@ class Gate:
         body = b""
         try:
             path = scope["path"]
-            if path not in PUBLIC_PATHS:
+            if path not in self._public:
                 await self._admit(exchange, scope, headers)
             if exchange.method not in ("GET", "HEAD"):
                 large = path in BATCH_PATHS or path.startswith(BATCH_PREFIX)

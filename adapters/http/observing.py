@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 
 from adapters.http.exchange import Exchange
+from adapters.http.gate import Observer
 
 
 class AccessLog:
@@ -31,6 +33,22 @@ class AccessLog:
             ms=round(seconds * 1000, 1),
             key=exchange.caller.key if exchange.caller is not None else "-",
         )
+
+
+class Observers:
+    """Several in one.
+
+    Args:
+        observers: told in this order.
+    """
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def finished(self, exchange: Exchange, *, seconds: float, error: BaseException | None) -> None:
+        """Tell each."""
+        for one in self._observers:
+            one.finished(exchange, seconds=seconds, error=error)
 
 
 class Silent:

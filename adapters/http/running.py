@@ -55,7 +55,7 @@ def run(
         prepare: called first in each worker.
         beside: opened in the supervisor, where there is one, once the workers answer.
         ready: called once requests are answered.
-        on_death: called with the process id of a worker that is gone.
+        on_death: called with the slot of a worker that is gone.
 
     Raises:
         CannotListen: somebody else took the port meanwhile.

@@ -59,6 +59,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         access_log: whether every request is logged.
         upkeep: whether it keeps rollups near and expires holds.
+        open_metrics: whether ``/metrics`` needs no key.
+        metrics_dir: where several processes count together; "" where there is one.
+        slot: which of the workers this process is; "" for one that is none.
     """
 
     host: str = "127.0.0.1"
@@ -71,6 +74,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     access_log: bool = False
     upkeep: bool = True
+    open_metrics: bool = False
+    metrics_dir: str = ""
+    slot: str = ""
 
 
 class Serving(msgspec.Struct, frozen=True):

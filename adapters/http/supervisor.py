@@ -23,6 +23,8 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Protocol
 
+import msgspec
+
 from adapters.http import heartbeat, listening
 from adapters.http.heartbeat import BEAT_S, Pulse
 from adapters.http.server import (
@@ -93,7 +95,13 @@ class Worker:
         self.pipe, theirs = _spawn.Pipe()
         self.process: BaseProcess = _spawn.Process(
             target=work,
-            args=(open_app, prepare, settings, list(sockets), theirs),
+            args=(
+                open_app,
+                prepare,
+                msgspec.structs.replace(settings, slot=str(slot)),
+                list(sockets),
+                theirs,
+            ),
             name=f"tallybook-worker-{slot}",
         )
         self.process.start()
@@ -149,7 +157,7 @@ class Supervisor:
         settings: how.
         sockets: listened on; closed when the end begins.
         on_ready: called once all workers answer.
-        on_death: called with the process id of a worker that is gone.
+        on_death: called with the slot of a worker that is gone.
     """
 
     def __init__(
@@ -250,7 +258,7 @@ class Supervisor:
         pid = worker.process.pid or 0
         code = worker.bury()
         del self._workers[worker.slot]
-        self._on_death(pid)
+        self._on_death(worker.slot)
         if self._signals:
             return
         young = time.monotonic() - worker.started_at < YOUNG_S

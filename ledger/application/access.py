@@ -13,7 +13,7 @@ import msgspec
 
 from ledger.domain.errors import InvalidInput, Refused
 
-SCOPES = ("events:write", "holds:write", "read", "finance", "support", "admin")
+SCOPES = ("events:write", "holds:write", "read", "finance", "support", "metrics", "admin")
 """What a key may do; ``admin`` includes all others."""
 
 

@@ -80,12 +80,14 @@ class Ledger:
         known: list[Outcome | None] = []
         prepared: list[Prepared] = []
         self._sort_chunk(items, known, prepared)
+        self._count_unreadable(known, prepared)
         rest = iter(await self.sequencer.submit_async(prepared))
         return [next(rest) if outcome is None else outcome for outcome in known]
 
     def submit(self, items: Sequence[WireCommand | Problem]) -> PendingAnswers:
         """Queue items that were read before; problems answer ``rejected``."""
         known, prepared = self._sort(items)
+        self._count_unreadable(known, prepared)
         return PendingAnswers(known, self.sequencer.submit(prepared))
 
     def run(self, commands: Sequence[Command]) -> list[Outcome]:
@@ -96,6 +98,12 @@ class Ledger:
     def close(self) -> None:
         """Answer what waits, then stop."""
         self.sequencer.close()
+
+    def _count_unreadable(
+        self, known: Sequence[Outcome | None], prepared: Sequence[Prepared]
+    ) -> None:
+        if len(known) > len(prepared):
+            self.sequencer.watch.unreadable(len(known) - len(prepared))
 
     def _sort(
         self, items: Sequence[WireCommand | Problem]

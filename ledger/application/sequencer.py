@@ -32,6 +32,7 @@ from ledger.application.ports import (
 )
 from ledger.application.prefetch import load_working_set, wanted_keys
 from ledger.application.prefetch_holds import wanted_holds
+from ledger.application.watching import BatchDone, Unwatched, Watch
 from ledger.application.workingset import LedgerCache, Prepared, TenantWork
 from ledger.domain.catalog import DEFAULT_BOOK, Catalog
 from ledger.domain.commands import Command, OpenLedger, Outcome
@@ -71,10 +72,12 @@ class SequencerClosed(Unavailable):
 
 
 class _Submission:
-    __slots__ = ("commands", "future")
+    __slots__ = ("commands", "future", "origin", "queued_s")
 
-    def __init__(self, commands: Sequence[Prepared]) -> None:
+    def __init__(self, commands: Sequence[Prepared], origin: object) -> None:
         self.commands = commands
+        self.origin = origin
+        self.queued_s = time.monotonic()
         self.future: Future[list[Outcome]] = Future()
 
 
@@ -87,6 +90,10 @@ class Sequencer:
         defaults: for ledgers that open themselves.
         policies: where the default cap comes from; the built-in one when left out.
         retry_delays_s: waits between attempts after a lost connection.
+        watch: told of every batch.
+
+    Attributes:
+        watch: the same.
     """
 
     def __init__(
@@ -97,7 +104,9 @@ class Sequencer:
         defaults: TenantDefaults | None = None,
         policies: PolicySource | None = None,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+        watch: Watch | None = None,
     ) -> None:
+        self.watch = watch or Unwatched()
         self._store = store
         self._prices = prices
         self._defaults = defaults or TenantDefaults()
@@ -173,7 +182,7 @@ class Sequencer:
                 f"{len(commands)} commands at once; at most {MAX_SUBMISSION_COMMANDS} are possible",
                 code="too_many_commands",
             )
-        submission = _Submission(commands)
+        submission = _Submission(commands, self.watch.origin())
         if not commands:
             submission.future.set_result([])
             return submission.future
@@ -237,6 +246,7 @@ class Sequencer:
         if not live:
             return
         commands = [prepared for one in live for prepared in one.commands]
+        begun_s = time.monotonic()
         try:
             outcomes = self._run_with_retries(commands)
         except BaseException as error:
@@ -253,13 +263,38 @@ class Sequencer:
             end = start + len(one.commands)
             one.future.set_result(outcomes[start:end])
             start = end
+        self._tell(live, commands, outcomes, begun_s)
 
     def _answer_alone(self, one: _Submission) -> None:
+        begun_s = time.monotonic()
         try:
-            one.future.set_result(self._run_with_retries(list(one.commands)))
+            outcomes = self._run_with_retries(list(one.commands))
         except BaseException as error:
             self._cache.clear()
             one.future.set_exception(error)
+            return
+        one.future.set_result(outcomes)
+        self._tell([one], one.commands, outcomes, begun_s)
+
+    def _tell(
+        self,
+        live: Sequence[_Submission],
+        commands: Sequence[Prepared],
+        outcomes: Sequence[Outcome],
+        begun_s: float,
+    ) -> None:
+        # Before anything else is done: the answers of those who wait on an event loop.
+        self._answers.flush()
+        self.watch.done(
+            BatchDone(
+                commands,
+                outcomes,
+                [one.origin for one in live],
+                queued_s=min(one.queued_s for one in live),
+                begun_s=begun_s,
+                done_s=time.monotonic(),
+            )
+        )
 
     def _run_with_retries(self, commands: list[Prepared]) -> list[Outcome]:
         # What waited while a batch gave up does not wait as long again: one attempt each.
@@ -274,6 +309,7 @@ class Sequencer:
                 if delay_s is None or self._closing:
                     self._down = True
                     raise
+                self.watch.repeated()
                 _log.warning("batch of %d runs again in %s s: %s", len(commands), delay_s, error)
                 time.sleep(delay_s)
         raise SequencerClosed("unreachable")  # pragma: no cover

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters.bootstrap import http_app, open_ledger, tune_process
-from adapters.http.observing import Silent
+from adapters.http.metrics import Metrics
 
 _PREFIX = "/bench/"
 
@@ -71,8 +71,9 @@ def main() -> None:
     """Serve until standard input ends."""
     import uvloop  # noqa: PLC0415 - only this process wants it
 
-    with open_ledger(sys.argv[1]) as tallybook:
-        ours = http_app(tallybook, keyring=tallybook.keyring, observer=Silent())
+    metrics = Metrics()
+    with open_ledger(sys.argv[1], watch=metrics) as tallybook:
+        ours = http_app(tallybook, keyring=tallybook.keyring, observer=metrics, metrics=metrics)
         empty = _empty_app()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:

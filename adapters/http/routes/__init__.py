@@ -30,11 +30,17 @@ from adapters.http.routes import (
     reads,
     tenants,
 )
+from adapters.http.scraping import Scrape
 from ledger.application.services import Services
 
 
 def operations(
-    services: Services, schema: Callable[[], bytes], lifecycle: Lifecycle
+    services: Services,
+    schema: Callable[[], bytes],
+    lifecycle: Lifecycle,
+    *,
+    scrape: Scrape,
+    open_metrics: bool,
 ) -> list[Operation]:
     """Return all hot routes.
 
@@ -42,6 +48,8 @@ def operations(
         services: that they call.
         schema: gives the OpenAPI document.
         lifecycle: of the process.
+        scrape: gives the metrics.
+        open_metrics: whether they need no key.
     """
     return [
         *events.operations(services),
@@ -50,6 +58,7 @@ def operations(
         *holds.operations(services),
         *balance.operations(services),
         *ops.operations(services, schema, lifecycle),
+        ops.metrics(scrape, open=open_metrics),
     ]
 
 

@@ -1,4 +1,7 @@
-"""Operations: does the process live, can it commit, what is the schema. No key is needed."""
+"""Operations: does the process live, can it commit, what does it count, what is the schema.
+
+None but the metrics needs a key.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,14 @@ from adapters.http.exchange import Answer, Exchange
 from adapters.http.lifecycle import Lifecycle
 from adapters.http.operations import Body, Operation
 from adapters.http.problems import HttpProblem
+from adapters.http.scraping import CONTENT_TYPE, Scrape
 from adapters.http.stream.asyncapi import encoded as stream_schema
+from ledger.application.access import require_platform
 from ledger.application.services import Services
 from ledger.domain.errors import LedgerError
 
 READY_TIMEOUT_S = 5.0
+METRICS_PATH = "/metrics"
 _OBJECT = Body(schema={"type": "object"})
 _STATUS = Body(
     schema={
@@ -79,4 +85,30 @@ def operations(
         operation("/readyz", readyz, "Say whether the ledger can be asked."),
         operation("/openapi.json", openapi, "Return this schema."),
         operation("/asyncapi.json", asyncapi, "Return the schema of the stream."),
+    )
+
+
+def metrics(scrape: Scrape, *, open: bool) -> Operation:
+    """Return the route of the metrics.
+
+    Args:
+        scrape: gives them.
+        open: whether no key is needed.
+    """
+
+    async def handle(exchange: Exchange) -> Answer:
+        if not open:
+            require_platform(exchange.who)
+        return Answer(await scrape.text(), content_type=CONTENT_TYPE)
+
+    return Operation(
+        method="GET",
+        path=METRICS_PATH,
+        handler=handle,
+        scopes=() if open else ("metrics",),
+        summary="Return what is counted, for Prometheus.",
+        description="Of all workers, whichever answers; needs a key of the platform.",
+        tag="operations",
+        answers={200: Body(schema={"type": "string"}, content_types=("text/plain",))},
+        tenant_in="none",
     )

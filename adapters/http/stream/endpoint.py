@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -33,6 +33,7 @@ class Stream:
         services: the use cases.
         limits: bounds of each session.
         max_connections: most at once.
+        counted: told 1 when one is opened and -1 when it is closed.
 
     Attributes:
         hub: the connections that have a session.
@@ -45,10 +46,12 @@ class Stream:
         *,
         limits: Limits | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        counted: Callable[[int], None] = lambda change: None,
     ) -> None:
         self._services = services
         self.limits = limits or Limits()
         self._max_connections = max_connections
+        self._counted = counted
         self._connections: dict[Connection, asyncio.Task[Any] | None] = {}
         self._draining = False
         self.hub = Hub(
@@ -85,10 +88,12 @@ class Stream:
             entrance=entrance,
         )
         self._connections[connection] = asyncio.current_task()
+        self._counted(1)
         try:
             await connection.run()
         finally:
             del self._connections[connection]
+            self._counted(-1)
 
     async def _admit(self, scope: Any, gate: Gate) -> tuple[Entrance, str]:
         """Return who comes in, and the subprotocol that is chosen.

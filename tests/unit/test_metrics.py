@@ -1,0 +1,117 @@
+"""Metrics: bounded labels, and scrapes that a database cannot hold up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
+from adapters.http import scraping
+from adapters.http.exchange import Exchange
+from adapters.http.metrics import Metrics
+from adapters.http.scraping import Scrape
+from ledger.application.services import Services
+from ledger.application.watching import BatchDone
+from ledger.application.workingset import Prepared
+from ledger.domain.commands import Outcome
+from ledger.domain.errors import Unavailable
+from ledger.domain.holds import VoidHold
+
+
+def read(metrics: Metrics, name: str, **labels: str) -> float | None:
+    """Return a sample of what is counted."""
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_no_label_has_a_value_that_a_client_chooses() -> None:
+    """A path without a route, and a method that is none, are one series for all of them."""
+    metrics = Metrics()
+    for method, path in (("BREW", "/tea/1"), ("SMOKE", "/tea/2")):
+        exchange = Exchange(method, {}, b"", path)
+        exchange.path = {"hold": path}
+        exchange.status = 404
+        metrics.finished(exchange, seconds=0.004, error=None)
+    labels = {"method": "other", "route": "-"}
+    assert read(metrics, "tallybook_http_requests_total", status="404", **labels) == 2
+    assert read(metrics, "tallybook_http_request_seconds_bucket", le="0.005", **labels) == 2
+    assert read(metrics, "tallybook_http_request_seconds_bucket", le="0.0025", **labels) == 0
+
+
+def test_codes_that_name_a_member_are_one_series() -> None:
+    """There are as many of them as documents have members."""
+    metrics = Metrics()
+    codes = ["exists_with_different_amount", "exists_with_different_ttl", "voided"]
+    command = VoidHold("acme", "h", "v")
+    metrics.done(
+        BatchDone(
+            [Prepared("acme", command)] * 3,
+            [Outcome(code) for code in codes],
+            [None],
+            queued_s=1.0,
+            begun_s=1.5,
+            done_s=2.0,
+        )
+    )
+    name = "tallybook_holds_total"
+    assert read(metrics, name, operation="void", code="exists_with_different") == 2
+    assert read(metrics, name, operation="void", code="voided") == 1
+    assert read(metrics, "tallybook_batch_commands_sum") == 3
+    assert read(metrics, "tallybook_ingest_lag_seconds_sum") == 1.0
+    assert read(metrics, "tallybook_batch_seconds_sum") == 0.5
+
+
+class Database:
+    """Reads that answer, fail or hang, as a test says."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.down = False
+        self.free = threading.Event()
+        self.free.set()
+
+    def rollup_lag(self) -> int:
+        """Return a lag."""
+        self.asked += 1
+        self.free.wait(30)
+        if self.down:
+            raise Unavailable("away", code="connection_lost")
+        return 7
+
+    def unpriced(self, *, limit: int) -> list[Any]:
+        """Return two events."""
+        assert limit == scraping.MOST_UNPRICED
+        return [None, None]
+
+
+def test_a_database_that_is_away_or_hangs_is_told_and_not_waited_for(monkeypatch: Any) -> None:
+    """Counts are answered all the same, and no more than one scrape has a thread that waits."""
+    monkeypatch.setattr(scraping, "PATIENCE_S", 0.01)
+    now = [0.0]
+    reads = Database()
+    services = cast("Services", SimpleNamespace(reads=reads))
+    scrape = Scrape(Metrics(), services, clock=lambda: now[0])
+
+    async def run() -> None:
+        monkeypatch.setattr(scraping, "PATIENCE_S", 30)
+        up = await scrape.text()
+        assert b"tallybook_database_up 1.0" in up
+        assert b"tallybook_projection_lag 7.0" in up
+        assert b"tallybook_unpriced_events 2.0" in up
+        await scrape.text()
+        assert reads.asked == 1
+        now[0] += 10
+        reads.down = True
+        away = await scrape.text()
+        assert b"tallybook_database_up 0.0" in away
+        assert b"tallybook_projection_lag" not in away
+        assert b"tallybook_workers 0.0" in away
+        now[0] += 10
+        reads.free.clear()
+        monkeypatch.setattr(scraping, "PATIENCE_S", 0.01)
+        for _ in range(3):
+            assert b"tallybook_database_up 0.0" in await scrape.text()
+        assert reads.asked == 3
+        reads.free.set()
+
+    asyncio.run(run())
