@@ -364,7 +364,7 @@ def prepare_process(settings: ServerSettings) -> None:
     """Set a server's process up, before it opens anything."""
     from adapters.http import logs, metrics  # noqa: PLC0415 - as in `http_app`
 
-    logs.configure(format=settings.log_format, level=settings.log_level)
+    logs.configure(format=settings.log_format, level=settings.log_level, worker=settings.slot)
     if settings.metrics_dir:
         metrics.share(settings.metrics_dir, settings.slot)
     tune_process()

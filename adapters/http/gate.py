@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from adapters.http.bodies import MAX_BATCH_BYTES, MAX_BODY_BYTES, Bodies, ClientGone
 from adapters.http.exchange import KEY, Exchange
+from adapters.http.logs import REQUEST_ID
 from adapters.http.problems import CONTENT_TYPE, HttpProblem, headers_of, problem_of
 from adapters.http.rates import Rates
 from ledger.application.access import Caller, KeyRefused, Keyring
@@ -106,6 +107,8 @@ class Gate:
         """Serve one connection of the ASGI server."""
         if scope["type"] != "http":
             scope[GATE] = self
+            if scope["type"] == "websocket":
+                REQUEST_ID.set(self._request_id(dict(scope["headers"])))
             await self._app(scope, receive, send)
             return
         start_s = self._clock()
@@ -113,6 +116,7 @@ class Gate:
         exchange = Exchange(
             scope["method"], headers, scope["query_string"], self._request_id(headers)
         )
+        REQUEST_ID.set(exchange.request_id)
         scope[KEY] = exchange
         answering = _Answering(exchange, send)
         failure: BaseException | None = None

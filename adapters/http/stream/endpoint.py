@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from adapters.http.gate import GATE, Gate
+from adapters.http.logs import REQUEST_ID
 from adapters.http.problems import CONTENT_TYPE, HttpProblem, headers_of, problem_of
 from adapters.http.stream.connection import CLOSE_TIMEOUT_S, Connection, Entrance, Receive, Send
 from adapters.http.stream.frames import KEY_SUBPROTOCOL, PATH, SUBPROTOCOL
@@ -176,7 +177,8 @@ def _key_of(headers: Mapping[bytes, bytes], offered: Any) -> tuple[bytes | None,
 
 async def _refuse(scope: Any, send: Send, error: LedgerError) -> None:
     """Answer a handshake with a problem document."""
-    status, body = problem_of(error, "")
+    request_id = REQUEST_ID.get()
+    status, body = problem_of(error, request_id)
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 4403, "reason": error.code})
         return
@@ -187,6 +189,7 @@ async def _refuse(scope: Any, send: Send, error: LedgerError) -> None:
             "headers": [
                 (b"content-type", CONTENT_TYPE),
                 (b"content-length", b"%d" % len(body)),
+                (b"x-request-id", request_id.encode()),
                 *headers_of(error),
             ],
         }
