@@ -75,11 +75,12 @@ class Asking(Book):
         result = self._fit(ask, ask.model)
         if downgraded:
             instead = self._fit(ask, downgraded)
-            refused = isinstance(instead, Refused)
-            if not refused or (instead.code == "confirmation_required" and _denies(result)):
+            if not isinstance(instead, Refused):
                 result = instead
-            if refused:
+            else:
                 downgraded = ""
+                if instead.code == "confirmation_required" and _denies(result):
+                    result = instead
         model = downgraded or ask.model
         if isinstance(result, Refused):
             decision = "confirm" if result.code == "confirmation_required" else "deny"
