@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -55,12 +56,14 @@ class Dispatch:
     ) -> None:
         self.routes = hot_routes(operations)
         self._static: dict[tuple[str, str], Any] = {}
-        self._routes = []
+        self._by_method: dict[str, list[tuple[re.Pattern[str], Any, Any]]] = {}
         for operation, route in zip(operations, self.routes, strict=True):
-            if "{" in operation.path:
-                self._routes.append(route)
-            else:
-                self._static[operation.method, operation.path] = route
+            for method in route.methods or ():  # HEAD too, where there is GET
+                if "{" in operation.path:
+                    place = self._by_method.setdefault(method, [])
+                    place.append((route.path_regex, route.param_convertors, route.app))
+                else:
+                    self._static[method, operation.path] = route
         self._rest = rest
         self._stream = stream
 
@@ -78,11 +81,14 @@ class Dispatch:
                 scope["path_params"] = {}
                 await route.app(scope, receive, send)
                 return
-            for route in self._routes:
-                match, found = route.matches(scope)
-                if match is Match.FULL:
-                    scope.update(found)
-                    await route.app(scope, receive, send)
+            for pattern, convertors, endpoint in self._by_method.get(scope["method"], ()):
+                found = pattern.match(scope["path"])
+                if found is not None:
+                    scope["path_params"] = {
+                        name: convertors[name].convert(value)
+                        for name, value in found.groupdict().items()
+                    }
+                    await endpoint(scope, receive, send)
                     return
         elif scope["type"] == "websocket":
             await self._stream(scope, receive, send)

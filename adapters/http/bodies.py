@@ -104,7 +104,13 @@ class Bodies:
         self._max_waiting_bytes = max_waiting_bytes
         self.waiting_bytes = 0
 
-    async def read(self, receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+    async def read(
+        self,
+        receive: Receive,
+        headers: Mapping[bytes, bytes],
+        limit: int,
+        came: bytes | None = None,
+    ) -> bytes:
         """Return a request's body.
 
         The caller gives the bytes back with `release` once the request is answered.
@@ -113,6 +119,7 @@ class Bodies:
             receive: of the ASGI server.
             headers: of the request.
             limit: most bytes as sent.
+            came: the body as sent, where it is there already.
 
         Raises:
             HttpProblem: ``body_too_large``, ``request_timeout``, ``server_busy``,
@@ -122,7 +129,13 @@ class Bodies:
         length = headers.get(b"content-length")
         if length is not None and (not length.isdigit() or int(length) > limit):
             raise _too_large(limit)
-        body = await self._whole(receive, limit)
+        if came is None:
+            body = await self._whole(receive, limit)
+        elif len(came) > limit:
+            raise _too_large(limit)
+        else:
+            self._take(len(came))
+            body = came
         try:
             encoding = headers.get(b"content-encoding")
             if encoding is None or encoding.lower() == b"identity":

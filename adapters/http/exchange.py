@@ -104,6 +104,10 @@ class Exchange:
             raise RuntimeError("a public route has no caller")
         return self.caller
 
+    def every_answer(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers that the answer has, whatever it is."""
+        return [(b"x-request-id", self.request_id.encode()), *self.extra]
+
     def document(self) -> dict[str, Any]:
         """Return the body as a JSON object; decimals are exact.
 

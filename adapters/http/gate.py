@@ -20,6 +20,7 @@ from adapters.http.exchange import KEY, Exchange
 from adapters.http.logs import REQUEST_ID
 from adapters.http.problems import CONTENT_TYPE, HttpProblem, headers_of, problem_of
 from adapters.http.rates import Rates
+from adapters.http.whole import WHOLE
 from ledger.application.access import Caller, KeyRefused, Keyring
 from ledger.domain.errors import LedgerError, Unavailable
 
@@ -128,7 +129,10 @@ class Gate:
             if exchange.method not in ("GET", "HEAD"):
                 large = path in BATCH_PATHS or path.startswith(BATCH_PREFIX)
                 limit = MAX_BATCH_BYTES if large else MAX_BODY_BYTES
-                body = exchange.body = await self._bodies.read(receive, headers, limit)
+                whole = scope.get(WHOLE)
+                body = exchange.body = await self._bodies.read(
+                    receive, headers, limit, None if whole is None else whole.body()
+                )
             await self._app(scope, _Replay(body, receive), answering)
         except ClientGone:
             exchange.status = 499
@@ -229,11 +233,7 @@ class _Answering:
         if message["type"] == "http.response.start":
             exchange = self._exchange
             exchange.status = message["status"]
-            message["headers"] = [
-                *message.get("headers", ()),
-                (b"x-request-id", exchange.request_id.encode()),
-                *exchange.extra,
-            ]
+            message["headers"] = [*message.get("headers", ()), *exchange.every_answer()]
         await self._send(message)
 
     async def fail(self, error: Exception) -> None:

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from adapters.http.exchange import KEY, Answer, Exchange
 from adapters.http.operations import Operation
+from adapters.http.whole import WHOLE, Whole
 from ledger.application.access import require
 
 NO_CONTENT = 204
@@ -42,17 +43,29 @@ class Endpoint:
             exchange.extra += self._deprecation
         if self._scopes:
             require(exchange.who, *self._scopes)
-        await give(await self._handler(exchange), send)
+        await give(exchange, await self._handler(exchange), scope.get(WHOLE), send)
 
 
-async def give(answer: Answer, send: Any) -> None:
-    """Send an answer."""
+async def give(exchange: Exchange, answer: Answer, whole: Whole | None, send: Any) -> None:
+    """Send an answer.
+
+    Args:
+        exchange: that it ends.
+        answer: to send.
+        whole: sends it in one piece, where the server can.
+        send: of ASGI.
+    """
     headers = list(answer.headers)
     if answer.status != NO_CONTENT:
         headers += (
             (b"content-type", answer.content_type),
             (b"content-length", b"%d" % len(answer.body)),
         )
+    if whole is not None and whole.answer(
+        answer.status, [*headers, *exchange.every_answer()], answer.body
+    ):
+        exchange.status = answer.status
+        return
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 

@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from adapters.http.lifecycle import Lifecycle
 from adapters.http.problems import CONTENT_TYPE, STATUS_BY_CODE, problem
+from adapters.http.whole import WHOLE, Whole
 
 DRAIN_IDLE_S = 1.0
 """How long an idle connection stays open once the process drains: a request may be under way."""
@@ -270,7 +271,10 @@ class Protocol(HttpToolsProtocol):
         if self._superfluous:
             self._stop("server_busy", "the server has as many connections as it can; try again")
         super().on_headers_complete()
-        if self._lifecycle.draining and not self._asks_upgrade:
+        if self._asks_upgrade:
+            return
+        self.scope[WHOLE] = Whole(self.cycle)  # type: ignore[literal-required] # ours
+        if self._lifecycle.draining:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:

@@ -11,7 +11,6 @@ Thread-safe: `submit` may be called from any thread; `submit_async` from any eve
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
@@ -21,7 +20,7 @@ from concurrent.futures import Future
 
 import msgspec
 
-from ledger.application.answers import AsyncAnswers
+from ledger.application.answers import AsyncAnswer, AsyncAnswers
 from ledger.application.guarding import expire_due, opens, unknown_tenant
 from ledger.application.ports import (
     Batch,
@@ -74,11 +73,16 @@ class SequencerClosed(Unavailable):
 class _Submission:
     __slots__ = ("commands", "future", "origin", "queued_s")
 
-    def __init__(self, commands: Sequence[Prepared], origin: object) -> None:
+    def __init__(
+        self,
+        commands: Sequence[Prepared],
+        future: Future[list[Outcome]] | AsyncAnswer,
+        origin: object,
+    ) -> None:
         self.commands = commands
+        self.future = future
         self.origin = origin
         self.queued_s = time.monotonic()
-        self.future: Future[list[Outcome]] = Future()
 
 
 class Sequencer:
@@ -177,15 +181,20 @@ class Sequencer:
             InvalidInput: ``too_many_commands`` above 10,000 in one submission.
             SequencerClosed: it was closed before.
         """
-        if len(commands) > MAX_SUBMISSION_COMMANDS:
+        future: Future[list[Outcome]] = Future()
+        if commands:
+            self._queue(_Submission(commands, future, self.watch.origin()))
+        else:
+            future.set_result([])
+        return future
+
+    def _queue(self, submission: _Submission) -> None:
+        if len(submission.commands) > MAX_SUBMISSION_COMMANDS:
             raise InvalidInput(
-                f"{len(commands)} commands at once; at most {MAX_SUBMISSION_COMMANDS} are possible",
+                f"{len(submission.commands)} commands at once; at most"
+                f" {MAX_SUBMISSION_COMMANDS} are possible",
                 code="too_many_commands",
             )
-        submission = _Submission(commands, self.watch.origin())
-        if not commands:
-            submission.future.set_result([])
-            return submission.future
         with self._wake:
             if self._closing:
                 raise SequencerClosed("the ledger is closed; open it again")
@@ -196,18 +205,18 @@ class Sequencer:
                 self._worker.start()
             self._waiting.append(submission)
             self._wake.notify()
-        return submission.future
 
     async def submit_async(self, commands: Sequence[Prepared]) -> list[Outcome]:
         """Queue commands and wait for their commit without blocking the event loop.
 
         A caller that is cancelled stops waiting; its commands may still be committed.
         """
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[Outcome]] = loop.create_future()
-        future = self.submit(commands)
-        self._answers.expect(loop, future, answer)
-        return await answer
+        if not commands:
+            return []
+        told = self._answers.expect()
+        self._queue(_Submission(commands, told, self.watch.origin()))
+        outcomes: list[Outcome] = await told.answer
+        return outcomes
 
     def close(self) -> None:
         """Answer everything that waits, then stop the worker."""

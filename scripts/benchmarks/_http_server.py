@@ -2,14 +2,15 @@
 
     python -m scripts.benchmarks._http_server DATABASE_URL
 
-One process, one worker. ``/bench/answer`` keeps the bytes that are put there, ``/bench/empty`` is
-a plain Starlette route that answers them: the least that this server does for a request. Prints
-its port when it listens; ends with its standard input.
+One process, one worker, as `tallybook up` serves. ``/bench/answer`` keeps the bytes that are put
+there, ``/bench/empty`` is a plain Starlette route that answers them: the least that this server
+does for a request. Prints its port when it listens; ends with its standard input.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from typing import Any
 
@@ -20,7 +21,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters.bootstrap import http_app, open_ledger, tune_process
+from adapters.http.lifecycle import Lifecycle
 from adapters.http.metrics import Metrics
+from adapters.http.server import ServerSettings, Serving, config_of
 
 _PREFIX = "/bench/"
 
@@ -44,27 +47,20 @@ def _empty_app() -> Starlette:
     )
 
 
+async def _no_sessions() -> None:
+    """There are none to end."""
+
+
 async def _serve(app: Any) -> None:
-    config = uvicorn.Config(
-        app,
-        host="127.0.0.1",
-        port=0,
-        loop="uvloop",
-        http="httptools",
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    sys.stdout.write(f"{port}\n")
-    sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.read)
-    server.should_exit = True
-    await serving
+    serving = Serving(app, lambda code: None, _no_sessions)
+    server = uvicorn.Server(config_of(serving, ServerSettings(), Lifecycle()))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serve = asyncio.create_task(server.serve([listener]))
+        sys.stdout.write(f"{listener.getsockname()[1]}\n")
+        sys.stdout.flush()
+        await asyncio.to_thread(sys.stdin.read)
+        server.should_exit = True
+        await serve
 
 
 def main() -> None:
@@ -77,7 +73,7 @@ def main() -> None:
         empty = _empty_app()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            if scope["path"].startswith(_PREFIX):
+            if scope["type"] == "http" and scope["path"].startswith(_PREFIX):
                 await empty(scope, receive, send)
             else:
                 await ours(scope, receive, send)

@@ -1,7 +1,8 @@
 """A server's outermost layer on a real socket, without a ledger, and clients that send any bytes.
 
 Behind it ``POST /echo`` answers the body, ``/wait`` waits until it is let go, ``/large`` answers
-more than a socket holds, and anything else is answered with an empty object.
+more than a socket holds, ``/injected`` with a header that holds a line's end; these in one piece,
+as hot routes do. Anything else is answered with an empty object, by messages.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ import uvloop
 from fakes.http_world import FixedKeyring, Watching
 
 from adapters.http.bodies import Bodies
+from adapters.http.exchange import KEY, Answer
 from adapters.http.gate import Gate
+from adapters.http.hot import give
 from adapters.http.lifecycle import Lifecycle
 from adapters.http.protocol import Limits
 from adapters.http.server import Server, ServerSettings, Serving, config_of
+from adapters.http.whole import WHOLE
 
 PATIENCE_S = 30.0
 """Longest time that a test waits."""
@@ -158,6 +162,11 @@ class RawServer:
             body = LARGE
         elif scope["method"] == "POST":
             body = (await receive())["body"]
+        if scope["path"] in ("/echo", "/large", "/injected"):
+            more = ((b"x-more", b"a\r\nx-injected: b"),) if scope["path"] == "/injected" else ()
+            answer = Answer(body, content_type=b"text/plain", headers=more)
+            await give(scope[KEY], answer, scope[WHOLE], send)
+            return
         headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -210,20 +219,20 @@ class RawClient:
         """Close the sending half."""
         self.socket.shutdown(socket.SHUT_WR)
 
-    def answer(self) -> Answered:
-        """Read one answer."""
+    def answer(self, *, of_head: bool = False) -> Answered:
+        """Read one answer; one to ``HEAD`` has no body, whatever its length is said to be."""
         while b"\r\n\r\n" not in self._rest:
             self._more()
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
         parts = [self._rest]
-        left = int(headers["content-length"]) - len(self._rest)
+        end = 0 if of_head else int(headers["content-length"])
+        left = end - len(self._rest)
         while left > 0:
             parts.append(self._part())
             left -= len(parts[-1])
         whole = b"".join(parts)
-        end = int(headers["content-length"])
         self._rest = whole[end:]
         return Answered(int(first.split()[1]), headers, whole[:end])
 

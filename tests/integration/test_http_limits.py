@@ -63,6 +63,39 @@ def test_requests_on_one_connection_are_answered_in_turn(make: Make) -> None:
         assert client.answer().body == b"last"
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/echo"])
+def test_an_answer_to_head_has_no_body_and_the_next_one_has(make: Make, path: str) -> None:
+    """What says how long a body is, is there; the body is not."""
+    server = make()
+    with RawClient(server.port) as client:
+        client.send(request(path, method="HEAD") + request(path))
+        head = client.answer(of_head=True)
+        assert (head.status, head.headers["content-length"]) == (200, "2")
+        assert client.answer().body == b"{}"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/echo"])
+def test_a_client_that_keeps_no_connection_is_answered_and_told_so(make: Make, path: str) -> None:
+    """HTTP/1.0, and whoever says close."""
+    server = make()
+    old = request(path).replace(b"HTTP/1.1", b"HTTP/1.0")
+    for asked in (old, request(path, headers="Connection: close\r\n")):
+        with RawClient(server.port) as client:
+            client.send(asked)
+            assert client.answer().headers["connection"] == "close"
+            assert client.closed()
+
+
+def test_a_header_that_would_begin_another_one_is_not_sent(make: Make) -> None:
+    """The answer is a failure instead."""
+    server = make()
+    with RawClient(server.port) as client:
+        client.send(request("/injected"))
+        answer = client.answer()
+        assert (answer.status, answer.code) == (500, "internal_error")
+        assert "x-injected" not in answer.headers
+
+
 @pytest.mark.parametrize(
     "head",
     [
