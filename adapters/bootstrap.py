@@ -30,6 +30,7 @@ from eventsourcing import persistence
 
 from adapters.cli import app as command_line
 from adapters.cli import (
+    audit,
     balance,
     budgets,
     credits,
@@ -40,6 +41,7 @@ from adapters.cli import (
     explain,
     holds,
     import_,
+    keys,
     leases,
     normalize,
     projections,
@@ -51,8 +53,10 @@ from adapters.cli import (
 )
 from adapters.cli import prices as prices_cli
 from adapters.cli.output import err
+from adapters.cli.protection_output import user
 from adapters.postgres import embedded
 from adapters.postgres.audit import open_audit
+from adapters.postgres.audit_log import PostgresAuditLog, PostgresKeyUses
 from adapters.postgres.database import Database
 from adapters.postgres.key_watch import KeyWatch
 from adapters.postgres.keys import PostgresKeys
@@ -71,10 +75,15 @@ from adapters.providers import detect, parse_sse
 from adapters.providers import normalize as normalize_response
 from adapters.signing import KeyFile
 from ledger.application.access import Keyring
+from ledger.application.audit_log import AuditLog
+from ledger.application.audited import Actor, audited
 from ledger.application.budgets import Budgets
+from ledger.application.corrections import Corrections
 from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
+from ledger.application.entitlements import TenantEntitlements
 from ledger.application.ingest import Ingest
+from ledger.application.key_uses import KeyUses
 from ledger.application.keyring import CachedKeyring
 from ledger.application.keys import Keys
 from ledger.application.policies import Policies
@@ -86,6 +95,7 @@ from ledger.application.rerating import Rerating
 from ledger.application.responses import Responses
 from ledger.application.runner import Projections
 from ledger.application.sequencer import Sequencer, TenantDefaults
+from ledger.application.services import Services
 from ledger.application.standings import Standings
 from ledger.application.tenants import Tenants
 from ledger.application.upkeep import Upkeep
@@ -147,13 +157,19 @@ class Tallybook:
         )
         self.live_feed = PostgresLiveFeed(database)
         self.stream_sessions = PostgresStreamSessions(database)
+        self.corrections = Corrections(self.ledger)
+        self.entitlements = TenantEntitlements(self.ledger, self.reads)
+        self.key_uses = PostgresKeyUses(database)
+        self._audit_lines = PostgresAuditLog(database)
+        self.audit_log = AuditLog(self._audit_lines)
         self._keys = PostgresKeys(database)
         self.keys = Keys(self._keys, secrets.token_bytes)
 
     @cached_property
     def keyring(self) -> CachedKeyring:
-        """Tells whose a token is; with its first use it begins to watch for changed keys."""
-        keyring = CachedKeyring(self._keys, time.monotonic)
+        """Tells whose a token is; with its first use it begins to watch, and to count uses."""
+        self._use_counter = KeyUses(self.key_uses)
+        keyring = CachedKeyring(self._keys, time.monotonic, uses=self._use_counter)
         self._keys.tell(keyring)
         self._key_watch = KeyWatch(self.database, keyring)
         self._key_watch.start()
@@ -191,7 +207,10 @@ class Tallybook:
         self.stream_sessions.close()
         if "keyring" in self.__dict__:
             self._key_watch.close()
+            self._use_counter.close()
         self._keys.close()
+        self.key_uses.close()
+        self._audit_lines.close()
         if "_projection_store" in self.__dict__:
             self._projection_store.close()
         self.database.close()
@@ -445,8 +464,9 @@ def _upkeep(tallybook: Tallybook) -> Iterator[None]:
 
 def _first_key(url: str) -> str | None:
     """Make the first key if there is none; None if there is one. Safe against itself."""
-    with closing(Database(url)) as database, closing(PostgresKeys(database)) as store:
-        issued = Keys(store, secrets.token_bytes).issue_first(
+    with closing(Tallybook(Database(url))) as tallybook:
+        services = audited(tallybook, tallybook.audit_log, Actor(who=user(""), via="cli"))
+        issued = services.keys.issue_first(
             {"name": "first admin key", "scopes": ["admin"]}, by="tallybook up"
         )
     return None if issued is None else issued.token
@@ -470,9 +490,9 @@ def build() -> typer.Typer:
     app = command_line.build()
 
     @contextmanager
-    def open_services() -> Iterator[Tallybook]:
+    def open_services() -> Iterator[Services]:
         with _connections_told(), open_ledger(progress=_say) as tallybook:
-            yield tallybook
+            yield audited(tallybook, tallybook.audit_log, Actor(who=user(""), via="cli"))
 
     server = embedded.EmbeddedDatabase()
     demo.register(
@@ -500,6 +520,8 @@ def build() -> typer.Typer:
     explain.register(app, open_services)
     prices_cli.register(app, open_services)
     setup.register_tenants(app, open_services)
+    keys.register(app, open_services)
+    audit.register(app, open_services)
     verify.register(app, open_services)
     projections.register(app, open_services)
     app.command("normalize")(normalize.command(RESPONSES))

@@ -12,11 +12,9 @@ from adapters.cli.output import JsonOption, TenantOption, out, print_json, table
 from adapters.cli.protection_output import ByOption, document, say, user
 from adapters.cli.services import OpenServices
 from ledger.application import asks
-from ledger.application.budgets import accepted
 from ledger.application.documents.entitlements import entitlements_document
 from ledger.domain.entitlements import KINDS, Entitlements
 from ledger.domain.errors import InvalidInput
-from ledger.domain.holds import SetEntitlements
 
 _NOTHING = "nothing"
 """Stands for an empty list, which allows nothing of its kind."""
@@ -86,8 +84,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _set(open_services: OpenServices, tenant: str, wanted: Entitlements, by: str) -> None:
     with open_services() as services:
-        services.reads.tenant(tenant)
-        accepted(services.ledger, SetEntitlements(tenant, wanted, user(by)))
+        services.entitlements.set(wanted, tenant=tenant, by=user(by))
 
 
 def _register_others(entitlements: typer.Typer, open_services: OpenServices) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from adapters.http.exchange import Exchange, named_tenant
 from adapters.http.problems import HttpProblem
+from ledger.application.audited import Actor, audited
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
 from ledger.application.services import Services
@@ -41,12 +42,23 @@ class Context:
         services: the use cases.
         exchange: the request.
         tenant: that it is about; None for a caller of the platform who means no single one.
+
+    Attributes:
+        services: the use cases; what is done through them is in the audit log.
+        exchange: the request.
+        by: who acts, as entries and the audit log name it.
     """
 
-    __slots__ = ("_tenant", "exchange", "services")
+    __slots__ = ("_tenant", "by", "exchange", "services")
 
     def __init__(self, services: Services, exchange: Exchange, tenant: str | None) -> None:
-        self.services = services
+        who = f"key:{exchange.who.key}"
+        self.services = audited(
+            services,
+            services.audit_log,
+            Actor(who=who, via="http", request_id=exchange.request_id, address=exchange.address),
+        )
+        self.by = who
         self.exchange = exchange
         self._tenant = tenant
 
@@ -61,11 +73,6 @@ class Context:
     def only(self) -> str | None:
         """Return the tenant that a listing is of; None for all of them."""
         return self._tenant
-
-    @property
-    def by(self) -> str:
-        """Return who acts, as entries and the audit log name it."""
-        return f"key:{self.exchange.who.key}"
 
     @property
     def reads(self) -> Reads:

@@ -21,7 +21,8 @@ from psycopg.sql import SQL, Identifier
 
 from adapters.postgres import queries
 from adapters.postgres.database import Database
-from adapters.postgres.keys import CHANNEL, PATIENCE_S, Told
+from adapters.postgres.kept import PATIENCE_S
+from adapters.postgres.keys import CHANNEL, Told
 from adapters.postgres.projections import lost_connections
 from ledger.domain.errors import Unavailable
 

@@ -7,8 +7,6 @@ table of keys has to be kept beside. The commit that changes keys tells their id
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
@@ -21,14 +19,13 @@ from eventsourcing.persistence import (
     StoredEvent,
 )
 from psycopg import Connection, Cursor
-from psycopg import Error as PsycopgError
 from psycopg.rows import TupleRow
 
 from adapters.postgres import queries
 from adapters.postgres.arrays import register
 from adapters.postgres.database import Database
+from adapters.postgres.kept import KeptConnection
 from adapters.postgres.price_books import PriceMapper
-from adapters.postgres.projections import lost_connections
 from adapters.postgres.recorder import LedgerRecorder
 from ledger.application.keyring import KeyFound, KeySource
 from ledger.application.keys import STREAM_PREFIX, ApiKey, KeyChanged, KeyStore, fold
@@ -38,8 +35,6 @@ from ledger.domain.periods import to_us
 
 CHANNEL = "tallybook_keys"
 """Channel on which the id of each changed key is told, by the commit that changes it."""
-PATIENCE_S = 3
-"""Longest time that a look-up may take."""
 
 
 class Told(Protocol):
@@ -92,8 +87,7 @@ class PostgresKeys:
         self._mapper = PriceMapper()
         self._events = EventStore[str](self._mapper, KeyRecorder(database.datastore))
         self._sql = queries.load("keys")
-        self._lock = threading.Lock()
-        self._connection: Connection[TupleRow] | None = None
+        self._connection = KeptConnection(database, purpose="keys")
         self._told: list[Told] = []
 
     def tell(self, told: Told) -> None:
@@ -143,41 +137,24 @@ class PostgresKeys:
         Raises:
             Unavailable: ``keys_unavailable``.
         """
-        with self._lock:
-            for fresh in (False, True):
-                try:
-                    return self._look_up(id, fresh=fresh)
-                except Unavailable as error:
-                    # A kept connection may have died unnoticed; asking again changes nothing.
-                    self._drop()
-                    if fresh:
-                        raise Unavailable(
-                            f"keys cannot be read now: {error}", code="keys_unavailable"
-                        ) from error
-        raise Unavailable("keys cannot be read now", code="keys_unavailable")
 
-    def close(self) -> None:
-        """Close the look-up's connection; the next look-up opens a new one."""
-        with self._lock:
-            self._drop()
-
-    def _look_up(self, id: str, *, fresh: bool) -> KeyFound:
-        connection = self._connection
-        if connection is None:
-            connection = self._database.connect(purpose="keys", patience_s=PATIENCE_S)
-            self._connection = connection
-        with lost_connections():
-            rows = connection.execute(
+        def ask(connection: Connection[TupleRow]) -> list[TupleRow]:
+            return connection.execute(
                 self._sql["look_up"], {"stream": STREAM_PREFIX + id}, binary=True
             ).fetchall()
+
+        try:
+            rows = self._connection.read(ask)
+        except Unavailable as error:
+            raise Unavailable(
+                f"keys cannot be read now: {error}", code="keys_unavailable"
+            ) from error
         key = fold(self._event(*row[1:]) for row in rows if row[1] is not None)
         return KeyFound(None if key is None else key.key, to_us(rows[0][0]))
 
-    def _drop(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(PsycopgError):
-                self._connection.close()
-            self._connection = None
+    def close(self) -> None:
+        """Close the look-up's connection; the next look-up opens a new one."""
+        self._connection.close()
 
     def _event(self, stream: str, version: int, topic: str, state: bytes) -> ApiKey.Event:
         event = self._mapper.to_domain_event(StoredEvent(stream, version, topic, bytes(state)))

@@ -1,6 +1,6 @@
 """Uses of keys: counted in memory, written in the background, never in anybody's way.
 
-One row counts the uses of a key in one minute, of one route and class of status. Counts are
+One row counts the uses of a key on one day, of one route and class of status. Counts are
 written at most once a second, and on closing. A crash loses those of the last second; while the
 database is away they are kept, and beyond `MAX_ROWS` rows only how many were not written.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from datetime import date
 from typing import Protocol
 
 import msgspec
@@ -20,18 +21,18 @@ EVERY_S = 1.0
 """How often counts are written."""
 MAX_ROWS = 10_000
 """Most rows that wait to be written."""
-_MINUTE_US = 60_000_000
+_DAY_US = 86_400_000_000
 
 _log = logging.getLogger(__name__)
 
 
 class KeyUse(msgspec.Struct, frozen=True, kw_only=True):
-    """Uses of a key in one minute.
+    """Uses of a key on one day.
 
     Attributes:
         tenant: of the key; "" for the platform.
         key: id of it.
-        minute: start of the minute, microseconds since the epoch.
+        day: days since the epoch, in UTC.
         route: template of the route, such as ``/v2/holds/{id}``.
         status: class of the answers: 2 for 200 to 299.
         uses: how many.
@@ -41,7 +42,7 @@ class KeyUse(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str
     key: str
-    minute: int
+    day: int
     route: str
     status: int
     uses: int
@@ -49,11 +50,68 @@ class KeyUse(msgspec.Struct, frozen=True, kw_only=True):
     last_at: int
 
 
+class KeyUseSum(msgspec.Struct, frozen=True, kw_only=True):
+    """Uses of a key over some time.
+
+    Attributes:
+        tenant: of the key; "" for the platform.
+        key: id of it.
+        day: in UTC; None where all days are in one row.
+        route: template of the route.
+        status: class of the answers.
+        uses: how many.
+        first_at: the first of them, microseconds since the epoch.
+        last_at: the last.
+    """
+
+    tenant: str
+    key: str
+    day: date | None
+    route: str
+    status: int
+    uses: int
+    first_at: int
+    last_at: int
+
+
+class KeyUseReads(Protocol):
+    """Says which keys are used for what."""
+
+    def report(
+        self,
+        *,
+        tenant: str | None = None,
+        key: str | None = None,
+        since: int | None = None,
+        routes: Sequence[str] | None = None,
+        daily: bool = False,
+        limit: int = 1_000,
+    ) -> Sequence[KeyUseSum]:
+        """Return uses by key, route and status, those that were used last first.
+
+        Args:
+            tenant: of the keys; "" for the platform, None for all.
+            key: only this one.
+            since: only days with a use at this time or later, microseconds; None for all.
+            routes: only these templates; None for all.
+            daily: a row for each day.
+            limit: most rows.
+
+        Raises:
+            Unavailable: they cannot be read now.
+        """
+        ...
+
+    def for_tenant(self, tenant: str) -> KeyUseReads:
+        """Return the uses of one tenant's keys alone, which the database enforces."""
+        ...
+
+
 class KeyUseStore(Protocol):
     """Where uses are written."""
 
     def add(self, uses: Sequence[KeyUse]) -> None:
-        """Add to the rows of the same tenant, key, minute, route and status; all or none.
+        """Add to the rows of the same tenant, key, day, route and status; all or none.
 
         Raises:
             Unavailable: nothing was written, or it is unknown whether it was.
@@ -97,7 +155,7 @@ class KeyUses:
             status: of the answer, such as 200.
             at: when, microseconds since the epoch.
         """
-        place = (tenant, key, at - at % _MINUTE_US, route, status // 100)
+        place = (tenant, key, at // _DAY_US, route, status // 100)
         with self._lock:
             counted = self._counts.get(place)
             if counted is not None:
@@ -172,12 +230,12 @@ class KeyUses:
 
 
 def _use(place: _Place, counted: list[int]) -> KeyUse:
-    tenant, key, minute, route, status = place
+    tenant, key, day, route, status = place
     uses, first_at, last_at = counted
     return KeyUse(
         tenant=tenant,
         key=key,
-        minute=minute,
+        day=day,
         route=route,
         status=status,
         uses=uses,

@@ -444,34 +444,6 @@ def check_may_grant(caller: Caller, *, tenant: str | None, scopes: Iterable[str]
         )
 
 
-def key_document(key: Key, *, now: int) -> dict[str, Any]:
-    """Return a key as a document for programs; neither token nor digest is in it."""
-
-    def time(at: int | None) -> datetime | None:
-        return None if at is None else from_us(at)
-
-    return {
-        "id": key.id,
-        "name": key.name,
-        "note": key.note,
-        "status": key.status(now),
-        "mode": key.mode,
-        "tenant": key.tenant,
-        "scopes": list(key.scopes),
-        "networks": list(key.networks),
-        "per_second": key.per_second,
-        "burst": key.burst,
-        "issued_at": time(key.issued_at),
-        "issued_by": key.issued_by,
-        "expires_at": time(key.expires_at),
-        "revoked_at": time(key.revoked_at),
-        "revoked_by": key.revoked_by or None,
-        "reason": key.reason or None,
-        "predecessor": key.predecessor or None,
-        "successor": key.successor or None,
-    }
-
-
 def _fold_all(events: Iterable[ApiKey.Event]) -> list[Key]:
     keys: dict[str, ApiKey | None] = {}
     for event in events:

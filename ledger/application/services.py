@@ -5,10 +5,15 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from ledger.application.audit_log import AuditLog
 from ledger.application.budgets import Budgets
+from ledger.application.corrections import Corrections
 from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
+from ledger.application.entitlements import TenantEntitlements
 from ledger.application.ingest import Ingest
+from ledger.application.key_uses import KeyUseReads
+from ledger.application.keys import Keys
 from ledger.application.live import LiveFeed
 from ledger.application.policies import Policies
 from ledger.application.ports import AuditView
@@ -75,6 +80,31 @@ class Services(Protocol):
     @property
     def credits(self) -> Credits:
         """Gives, takes and passes on prepaid credit."""
+        ...
+
+    @property
+    def corrections(self) -> Corrections:
+        """Takes usage back, or replaces its quantities."""
+        ...
+
+    @property
+    def entitlements(self) -> TenantEntitlements:
+        """Sets what tenants may use."""
+        ...
+
+    @property
+    def keys(self) -> Keys:
+        """Issues keys and ends them."""
+        ...
+
+    @property
+    def key_uses(self) -> KeyUseReads:
+        """Says which keys are used for what."""
+        ...
+
+    @property
+    def audit_log(self) -> AuditLog:
+        """Keeps who did what."""
         ...
 
     @property

@@ -13,13 +13,13 @@ from adapters.memory import MemoryKeys
 from adapters.postgres.database import Database
 from adapters.postgres.keys import PostgresKeys
 from ledger.application.access import SCOPES, Caller, Forbidden
+from ledger.application.documents.keys import key_document
 from ledger.application.keys import (
     ApiKey,
     KeyChanged,
     Keys,
     KeyStore,
     check_may_grant,
-    key_document,
 )
 from ledger.domain.errors import InvalidInput, NotFound, Refused
 from ledger.domain.keys import Key, digest, id_of

@@ -30,6 +30,7 @@ class Wired:
         self.reads = tallybook.reads
         self.holds = tallybook.holds
         self.policies = tallybook.policies
+        self.entitlements = tallybook.entitlements
         self.tenants = tallybook.tenants
         self.protection_reads = PostgresProtectionReads(tallybook.database)
         self.budgets = Budgets(self.ledger, self.reads, self.protection_reads, tallybook.audit)

@@ -25,7 +25,7 @@ from ledger.domain.errors import NotFound
 
 NO_TENANTS = {"schema_migrations", "projection_tracking", "repeats"}
 """Tables in which nothing is of any tenant, or which the tenants' role cannot read at all."""
-BY_NAME = {"stream_sessions"}
+BY_NAME = {"stream_sessions", "audit_log", "key_uses"}
 """Tables that know tenants by name."""
 STREAMS = ("ledger-1", "ledger-2", "ledger-12", "prices-cost", "key-0123456789abc", "policy-x")
 VALUES = {

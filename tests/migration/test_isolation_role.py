@@ -63,7 +63,7 @@ def run(server: str, sql: str) -> None:
 
 
 def works(url: str) -> None:
-    """Check that the ledger works through this role, and keeps tenants apart."""
+    """Check that the ledger works through this role, keeps tenants apart, and its audit log."""
     with open_ledger(url) as tallybook:
         tallybook.tenants.open("acme")
         tallybook.tenants.open("globex")
@@ -73,6 +73,10 @@ def works(url: str) -> None:
             [(power,)] = connection.execute(
                 "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
             ).fetchall()
+            tallybook.audit_log.write(act="test.done", who="ann", via="cli")
+            for statement in ("UPDATE audit_log SET who = 'bob'", "DELETE FROM audit_log"):
+                assert connection.execute(statement.encode()).rowcount == 0
+        assert [line.who for line in tallybook.audit_log.list()] == ["ann"]
     assert not power
 
 

@@ -331,22 +331,22 @@ def test_many_who_come_with_the_same_new_key_ask_once(house: House) -> None:
     assert house.store.look_ups == 1
 
 
-def test_uses_are_counted_by_key_route_class_and_minute_of_the_database(house: House) -> None:
+def test_uses_are_counted_by_key_route_class_and_day_of_the_database(house: House) -> None:
     """The process's own clock says nothing."""
     caller = house.keyring.authenticate(house.issue().token, HOME)
     for status in (200, 201, 404, 200):
         house.keyring.used(caller, route="/v2/events", status=status)
         house.seconds += 1
-    house.seconds += 60
+    house.seconds += 86_400
     house.keyring.used(caller, route="/v2/events", status=200)
     house.counter.flush()
-    minute = START_US - START_US % 60_000_000
-    assert sorted((one.minute, one.status, one.uses) for one in house.uses.rows) == [
-        (minute, 2, 3),
-        (minute, 4, 1),
-        (minute + 60_000_000, 2, 1),
+    day = START_US // 86_400_000_000
+    assert sorted((one.day, one.status, one.uses) for one in house.uses.rows) == [
+        (day, 2, 3),
+        (day, 4, 1),
+        (day + 1, 2, 1),
     ]
-    first = min(house.uses.rows, key=lambda one: (one.minute, one.status))
+    first = min(house.uses.rows, key=lambda one: (one.day, one.status))
     assert (first.tenant, first.key, first.route) == ("acme", caller.key, "/v2/events")
     assert (first.first_at, first.last_at) == (START_US, START_US + 3_000_000)
     house.counter.flush()

@@ -9,11 +9,9 @@ from adapters.http.context import Context
 from adapters.http.management import Document, Doors, request_body
 from adapters.http.models.protection import EntitlementsDocument, EntitlementsRequest
 from ledger.application import asks
-from ledger.application.budgets import accepted
 from ledger.application.documents.entitlements import entitlements_document
 from ledger.application.services import Services
 from ledger.domain.entitlements import Entitlements
-from ledger.domain.holds import SetEntitlements
 
 MODELS = (EntitlementsRequest,)
 _PATH = "/v2/tenants/{tenant:id}/entitlements"
@@ -42,8 +40,7 @@ def router(services: Services) -> APIRouter:
     def set_entitlements(context: Annotated[Context, doors.tenant("admin")]) -> Any:
         """Say what a tenant may use; replaces what was said before."""
         wanted = asks.entitlements(context.document())
-        context.reads.tenant(context.tenant)
-        accepted(context.services.ledger, SetEntitlements(context.tenant, wanted, context.by))
+        context.services.entitlements.set(wanted, tenant=context.tenant, by=context.by)
         return Document(entitlements_document(context.tenant, wanted))
 
     return api

@@ -30,9 +30,10 @@ from ledger.application.documents.events import (
 )
 from ledger.application.reads import Located
 from ledger.application.services import Services
+from ledger.domain.commands import Outcome
 from ledger.domain.errors import NotFound, Refused
 from ledger.domain.ledger import Ref
-from ledger.domain.usage import AdjustUsage, Correction, VoidUsage, check_source
+from ledger.domain.usage import AdjustUsage, VoidUsage, check_source
 
 MODELS = (AdjustEventRequest, VoidEventRequest)
 _READ = ("read", "support")
@@ -163,7 +164,7 @@ def router(services: Services) -> APIRouter:
             target_id=id,
             reason=said.get("reason", ""),
         )
-        return _run(services, context, command)
+        return _answer(context.services.corrections.void(command), context)
 
     @api.post(
         "/v2/events/{receipt:id}/adjust",
@@ -192,7 +193,7 @@ def router(services: Services) -> APIRouter:
             quantities=said["quantities"][0],
             reason=said.get("reason", ""),
         )
-        return _run(services, context, command)
+        return _answer(context.services.corrections.adjust(command), context)
 
     return api
 
@@ -229,7 +230,6 @@ def _usage(context: Context, receipt: str) -> tuple[str, str]:
     return line.source, line.id
 
 
-def _run(services: Services, context: Context, command: Correction) -> Response:
-    [outcome] = services.ledger.run([command])
+def _answer(outcome: Outcome, context: Context) -> Response:
     answer = answer_one(outcome, context.exchange.request_id)
     return Response(answer.body, answer.status, media_type=answer.content_type.decode())
