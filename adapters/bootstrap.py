@@ -99,7 +99,7 @@ from ledger.application.services import Services
 from ledger.application.standings import Standings
 from ledger.application.tenants import Tenants
 from ledger.application.upkeep import Upkeep
-from ledger.application.watching import Watch
+from ledger.application.watching import Watch, Watches
 from ledger.domain.prices import PriceList
 
 LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
@@ -413,13 +413,16 @@ def _counting_together(
 @contextmanager
 def _open_app(url: str, settings: ServerSettings, lifecycle: Lifecycle) -> Iterator[Serving]:
     """Open what one process serves; leaving it answers what waits."""
+    from adapters.http import tracing  # noqa: PLC0415 - as in `http_app`
     from adapters.http.metrics import Metrics  # noqa: PLC0415 - as in `http_app`
     from adapters.http.observing import AccessLog, Observers  # noqa: PLC0415 - as in `http_app`
     from adapters.http.server import Serving  # noqa: PLC0415 - as in `http_app`
 
     metrics = Metrics()
     observer = Observers([metrics, AccessLog()]) if settings.access_log else metrics
-    with open_ledger(url, watch=metrics) as tallybook:
+    traces = tracing.open_traces(os.environ)
+    watch = metrics if traces is None else Watches([metrics, traces])
+    with closing(traces) if traces else nullcontext(), open_ledger(url, watch=watch) as tallybook:
         app = http_app(
             tallybook,
             keyring=tallybook.keyring,
@@ -433,7 +436,8 @@ def _open_app(url: str, settings: ServerSettings, lifecycle: Lifecycle) -> Itera
         if streams is None:
             raise RuntimeError("the application has no streams")
         with _upkeep(tallybook) if settings.upkeep and settings.workers == 1 else nullcontext():
-            yield Serving(app, refused=metrics.refused, end_sessions=streams.close_all)
+            served = app if traces is None else traces.around(app)
+            yield Serving(served, refused=metrics.refused, end_sessions=streams.close_all)
 
 
 @contextmanager

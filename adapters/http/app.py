@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -39,7 +39,17 @@ from ledger.application.documents.encoding import to_json
 from ledger.application.services import Services
 from ledger.domain.errors import InvariantViolation, LedgerError
 
+if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig  # older versions have neither it nor telemetry
+
 TITLE = "Tallybook"
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "auto_configure": False,
+}
+"""What FastAPI would tell of requests holds paths and messages of errors: data of clients."""
 
 
 class Dispatch:
@@ -120,7 +130,9 @@ def build(
         open_metrics: whether ``/metrics`` needs no key.
     """
     counts = metrics or Metrics()
-    api = FastAPI(title=TITLE, openapi_url=None, docs_url=None, redoc_url=None)
+    api = FastAPI(
+        title=TITLE, openapi_url=None, docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY
+    )
     for router in routes.routers(services):
         # Not `include_router`: newer versions hide the routes behind it from the schema.
         api.router.routes.extend(router.routes)
