@@ -32,6 +32,7 @@ from adapters.cli import app as command_line
 from adapters.cli import (
     audit,
     balance,
+    billing_periods,
     budgets,
     credits,
     db,
@@ -41,9 +42,11 @@ from adapters.cli import (
     explain,
     holds,
     import_,
+    invoices,
     keys,
     leases,
     normalize,
+    plans,
     projections,
     setup,
     simulate,
@@ -57,12 +60,14 @@ from adapters.cli.protection_output import user
 from adapters.postgres import embedded
 from adapters.postgres.audit import open_audit
 from adapters.postgres.audit_log import PostgresAuditLog, PostgresKeyUses
+from adapters.postgres.billing import PostgresBilling
 from adapters.postgres.database import Database
 from adapters.postgres.key_watch import KeyWatch
 from adapters.postgres.keys import PostgresKeys
 from adapters.postgres.leader import PostgresLeader
 from adapters.postgres.live import PostgresLiveFeed
 from adapters.postgres.migrate import MigrationError, MigrationStatus, check, migrate
+from adapters.postgres.plans import PostgresPlans
 from adapters.postgres.policies import PostgresPolicies
 from adapters.postgres.price_books import PostgresPriceBooks
 from adapters.postgres.projections import PostgresProjections
@@ -77,15 +82,20 @@ from adapters.signing import KeyFile
 from ledger.application.access import Keyring
 from ledger.application.audit_log import AuditLog
 from ledger.application.audited import Actor, audited
+from ledger.application.billing_close import Periods
+from ledger.application.billing_rates import Rates, unit_sizes
 from ledger.application.budgets import Budgets
 from ledger.application.corrections import Corrections
 from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
 from ledger.application.entitlements import TenantEntitlements
+from ledger.application.evidence import InvoiceEvidence
 from ledger.application.ingest import Ingest
+from ledger.application.invoicing import Invoicing
 from ledger.application.key_uses import KeyUses
 from ledger.application.keyring import CachedKeyring
 from ledger.application.keys import Keys
+from ledger.application.plans import Plans
 from ledger.application.policies import Policies
 from ledger.application.ports import AuditView, ConnectionLost
 from ledger.application.price_shelf import PriceLibrary
@@ -97,10 +107,13 @@ from ledger.application.runner import Projections
 from ledger.application.sequencer import Sequencer, TenantDefaults
 from ledger.application.services import Services
 from ledger.application.standings import Standings
+from ledger.application.subscriptions import Subscriptions
 from ledger.application.tenants import Tenants
 from ledger.application.upkeep import Upkeep
 from ledger.application.watching import Watch, Watches
+from ledger.domain.price_records import PriceRecord
 from ledger.domain.prices import PriceList
+from ledger.projections import billing_daily
 
 LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
 """Environment variable that names the file of the key that signs leases."""
@@ -155,6 +168,13 @@ class Tallybook:
         self.standings = Standings(
             PostgresStandings(database), tenants=self.reads, audit=self.audit
         )
+        self.plans = Plans(PostgresPlans(database))
+        self.billing_store = PostgresBilling(database)
+        self.subscriptions = Subscriptions(self.billing_store, self.plans)
+        rates = Rates(self.billing_store, self.plans, unit_sizes(self._price))
+        self.periods = Periods(self.billing_store, rates, self._count_usage)
+        self.invoicing = Invoicing(self.billing_store)
+        self.evidence = InvoiceEvidence(self.billing_store, self.plans, self.audit)
         self.live_feed = PostgresLiveFeed(database)
         self.stream_sessions = PostgresStreamSessions(database)
         self.corrections = Corrections(self.ledger)
@@ -191,6 +211,14 @@ class Tallybook:
     def _projection_store(self) -> PostgresProjections:
         return PostgresProjections(self.database)
 
+    def _price(self, version: str) -> PriceRecord:
+        # The price books are loaded when an invoice first needs a price, not before.
+        return self.prices.find(version)
+
+    def _count_usage(self) -> None:
+        """Make the rollups that invoices are rated from count what is in the log now."""
+        self.projections.runner(billing_daily.NAME).catch_up()
+
     def audit(self) -> AbstractContextManager[AuditView]:
         """Open a consistent snapshot of log and state rows."""
         return open_audit(self.database)
@@ -205,6 +233,7 @@ class Tallybook:
         self.reads.close()
         self.protection_reads.close()
         self.stream_sessions.close()
+        self.billing_store.close()
         if "keyring" in self.__dict__:
             self._key_watch.close()
             self._use_counter.close()
@@ -523,6 +552,9 @@ def build() -> typer.Typer:
     events.register(app, open_services)
     explain.register(app, open_services)
     prices_cli.register(app, open_services)
+    plans.register(app, open_services)
+    billing_periods.register(app, open_services)
+    invoices.register(app, open_services)
     setup.register_tenants(app, open_services)
     keys.register(app, open_services)
     audit.register(app, open_services)

@@ -17,13 +17,13 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from struct import pack
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from eventsourcing import persistence
 from psycopg import Connection
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composable, Identifier
 
 from adapters.postgres import arrays, queries
 from adapters.postgres.database import Database
@@ -35,13 +35,13 @@ from ledger.application.runner import (
     ProjectionStore,
     Rebuild,
     RebuildReport,
+    RollupRows,
     SwapBatch,
     Window,
 )
 from ledger.domain.entries import COMMIT_TOPIC, tenant_of_stream
 from ledger.domain.errors import InvariantViolation, Refused, Unavailable
-from ledger.projections import usage_daily
-from ledger.projections.usage_daily import Rows
+from ledger.projections import billing_daily, usage_daily
 
 WINDOW_BYTES = 4 * 1024 * 1024
 """A batch takes no further commits once they are this many bytes together."""
@@ -49,7 +49,50 @@ _SETTINGS = (
     "SET jit = off; SET synchronous_commit = off; SET idle_in_transaction_session_timeout = '5min'"
 )
 _TEXT_OID = 25
-_TABLES = {usage_daily.NAME: "usage_daily"}
+
+
+class Layout(NamedTuple):
+    """A rollup's table: columns of its key, of its numbers, and what it adds with."""
+
+    table: str
+    keys: tuple[str, ...]
+    numbers: tuple[str, ...]
+
+    def places(self, table: str) -> dict[str, Composable]:
+        """Return what the statements have places for."""
+        columns = [Identifier(name) for name in (*self.keys, *self.numbers)]
+        keys = [Identifier(name) for name in self.keys]
+        return {
+            "table": Identifier(table),
+            "live": Identifier(self.table),
+            "keys": SQL(", ").join(keys),
+            "columns": SQL(", ").join(columns),
+            "live_keys": SQL(", ").join(SQL("u.{}").format(key) for key in keys),
+            "new_keys": SQL(", ").join(SQL("r.{}").format(key) for key in keys),
+            "updates": SQL(", ").join(
+                SQL("{0} = excluded.{0}").format(Identifier(name)) for name in self.numbers
+            ),
+        }
+
+
+_LAYOUTS = {
+    usage_daily.NAME: Layout(
+        "usage_daily",
+        (
+            *("tenant_id", "day", "provider", "model", "meter", "usage_user", "project"),
+            "cost_currency",
+        ),
+        ("quantity", "charge", "cost", "unpriced"),
+    ),
+    billing_daily.NAME: Layout(
+        "billing_daily",
+        (
+            *("tenant_id", "day", "provider", "model", "meter", "byok", "platform"),
+            *("price_version", "rate"),
+        ),
+        ("quantity", "charge", "unpriced", "credit"),
+    ),
+}
 
 
 class RebuildRunning(Refused):
@@ -77,7 +120,7 @@ class PostgresProjections:
     def batch(self, *, name: str) -> Iterator[ProjectionBatch]:
         """Open a batch over the live rows; see `ProjectionStore`."""
         with self._use() as connection, connection.transaction():
-            yield self._open(connection, name=name, table=_TABLES[name])
+            yield self._open(connection, name=name, of=name, table=_LAYOUTS[name].table)
 
     def status(self, *, name: str, version: int) -> ProjectionStatus:
         """Return how far a projection is."""
@@ -141,9 +184,16 @@ class PostgresProjections:
                 self.close()
                 raise
 
-    def _open(self, connection: Connection[TupleRow], *, name: str, table: str) -> _PostgresBatch:
+    def _open(
+        self, connection: Connection[TupleRow], *, name: str, of: str, table: str
+    ) -> _PostgresBatch:
         return _PostgresBatch(
-            connection, self._database, name=name, table=table, window_bytes=self._window_bytes
+            connection,
+            self._database,
+            name=name,
+            of=of,
+            table=table,
+            window_bytes=self._window_bytes,
         )
 
 
@@ -156,13 +206,17 @@ class _PostgresBatch:
         database: Database,
         *,
         name: str,
+        of: str,
         table: str,
         window_bytes: int,
     ) -> None:
         self._connection = connection
         self._database = database
         self._name = name
-        self._table = Identifier(table)
+        self._of = of
+        self._layout = _LAYOUTS[of]
+        self._places = self._layout.places(table)
+        self._upto = 0
         self._window_bytes = window_bytes
         self._sql = queries.load("projections")
         self.lock(name)
@@ -188,6 +242,7 @@ class _PostgresBatch:
         last = row[0] if row else None
         if last is None:
             return Window((), after)
+        self._upto = last
         notifications = self._database.recorder.select_notifications(
             start=after, limit=limit, stop=last, inclusive_of_start=False
         )
@@ -223,22 +278,19 @@ class _PostgresBatch:
         )
         return {(row[0], row[1]): bytes(row[2]) for row in rows.fetchall()}
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: RollupRows) -> None:
         """Add numbers to rows; the projection's lock makes their order free."""
         if not rows:
             return
         keys = list(zip(*rows, strict=True))
         numbers = list(zip(*rows.values(), strict=True))
-        parameters: dict[str, Any] = {"tenants": arrays.int4s(keys[0])}
-        names = ("days", "providers", "models", "meters", "users", "projects", "currencies")
-        for name, column in zip(names, keys[1:], strict=True):
-            parameters[name] = _repeated_texts(column)
-        for name, values in zip(
-            ("quantities", "charges", "costs", "unpriced"), numbers, strict=True
-        ):
-            parameters[name] = _repeated_texts(list(map(str, values)))
+        parameters: dict[str, Any] = {"tenant_id": arrays.int4s(keys[0])}
+        named = zip(self._layout.keys[1:], keys[1:], strict=True)
+        for name, column in (*named, *zip(self._layout.numbers, numbers, strict=True)):
+            parameters[name] = _repeated_texts(list(map(str, column)))
+        parameters["upto"] = self._upto
         self._connection.execute(
-            self._sql["add_usage_daily"].format(table=self._table), parameters, prepare=True
+            self._sql[f"add_{self._of}"].format(**self._places), parameters, prepare=True
         )
 
     def advance(self, position: int) -> None:
@@ -265,7 +317,7 @@ class _PostgresSwap(_PostgresBatch):
                 f" {self.live_position}"
             )
         connection = self._connection
-        places = {"table": self._table, "live": Identifier(_TABLES[self._live])}
+        places = self._places
         removed = connection.execute(self._sql["remove_surplus"].format(**places)).rowcount
         changed = connection.execute(self._sql["put_differences"].format(**places)).rowcount
         rows = connection.execute(self._sql["count_rows"].format(**places)).fetchone()
@@ -292,12 +344,12 @@ class _PostgresRebuild:
         self._connection = connection
         self._live = name
         self._name = _rebuild_name(name, version)
-        self._table = f"{_TABLES[name]}_rebuild"
+        self._table = f"{_LAYOUTS[name].table}_rebuild"
 
     def prepare(self) -> None:
         """Make the rebuild's table and position, unless an interrupted rebuild left them."""
         sql, connection = self._store._sql, self._connection
-        places = {"table": Identifier(self._table), "live": Identifier(_TABLES[self._live])}
+        places = _LAYOUTS[self._live].places(self._table)
         with connection.transaction():
             row = connection.execute(
                 sql["rebuild_exists"], {"table": self._table, "name": self._name}
@@ -314,7 +366,9 @@ class _PostgresRebuild:
     def batch(self) -> Iterator[ProjectionBatch]:
         """Open a batch over the rebuild's rows."""
         with lost_connections(), self._connection.transaction():
-            yield self._store._open(self._connection, name=self._name, table=self._table)
+            yield self._store._open(
+                self._connection, name=self._name, of=self._live, table=self._table
+            )
 
     @contextlib.contextmanager
     def swap(self) -> Iterator[SwapBatch]:
@@ -328,6 +382,7 @@ class _PostgresRebuild:
                     connection,
                     self._store._database,
                     name=self._name,
+                    of=self._live,
                     table=self._table,
                     window_bytes=self._store._window_bytes,
                 )

@@ -221,6 +221,29 @@ def _of_revocation(said: Arguments, result: Any, /) -> Told:
     return Told(tenant, said["id"], _members(said, ("reason",)))
 
 
+def _of_plan(said: Arguments, result: Any, /) -> Told:
+    name = said.get("name", "") if result is None else result.name
+    return Told(None, name, {} if result is None else {"version": result.latest})
+
+
+def _of_close(said: Arguments, result: Any, /) -> Told:
+    done = {} if result is None else {"periods": result.periods, "drafts": len(result.drafts)}
+    return Told(said.get("tenant"), "", _members(said, ("grace_hours",)) | done)
+
+
+def _of_drafts(said: Arguments, result: Any, /) -> Told:
+    return Told(said.get("tenant"), "", {} if result is None else {"invoices": result})
+
+
+def _of_credit_note(said: Arguments, result: Any, /) -> Told:
+    detail = _members(said, ("total", "reason"))
+    if said.get("lines") is not None:
+        detail["lines"] = {str(number): amount for number, amount in said["lines"].items()}
+    if result is not None:
+        detail["note"] = result.invoice.id
+    return Told(said["tenant"], said["id"], detail)
+
+
 def _members(said: Arguments, names: Sequence[str]) -> dict[str, Any]:
     return {
         name: str(said[name]) if isinstance(said[name], PurePath) else said[name]
@@ -264,6 +287,26 @@ _ACTS: dict[str, dict[str, _Act]] = {
         "retire": _Act("price.retired", _of_versions),
         "markup": _Act("price.markup_set", _of_platform("percent", "book", "effective_from")),
         "rerate": _Act("usage.rerated", _of_tenant("tenant", "start", "end")),
+    },
+    "plans": {
+        "publish": _Act("plan.published", _of_plan),
+        "retire": _Act("plan.retired", _of_plan),
+    },
+    "subscriptions": {
+        "subscribe": _Act("subscription.set", _of_tenant("plan", "version", "from_day", "anchor")),
+        "end": _Act("subscription.ended", _of_tenant("tenant", "from_day")),
+        "set_details": _Act("billing.details_set", _of_tenant("tenant", "details")),
+    },
+    "periods": {
+        "close": _Act("period.closed", _of_close),
+        "reopen": _Act("period.reopened", _of_tenant("first_day", "reason")),
+    },
+    "invoicing": {
+        "finalize": _Act("invoice.finalized", _of_tenant("id")),
+        "finalize_all": _Act("invoice.finalized", _of_drafts),
+        "move": _Act("invoice.moved", _of_tenant("id", "status", "reason")),
+        "credit": _Act("invoice.credited", _of_credit_note),
+        "set_settings": _Act("billing.settings_set", _of_platform("details")),
     },
     "keys": {
         "issue": _Act("key.issued", _of_new_key),

@@ -14,10 +14,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from typing import Protocol
+from functools import partial
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -25,8 +27,8 @@ from ledger.application.ports import StoredCommit
 from ledger.domain.entries import Commit, ShapeDefined, decode_commit
 from ledger.domain.errors import InvariantViolation, NotFound, Unavailable
 from ledger.domain.shapes import shape_from_body
-from ledger.projections import usage_daily
-from ledger.projections.usage_daily import Plan, Rows, TenantView
+from ledger.projections import billing_daily, usage_daily
+from ledger.projections.usage_daily import Plan, TenantView
 
 BATCH_NOTIFICATIONS = 2000
 """Most notifications of one batch; the more there are, the more changes meet in one row."""
@@ -36,6 +38,9 @@ RETRY_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Waits before the database is tried again; the last one repeats."""
 PLANS_KEPT = 50_000
 """Shapes kept between batches; beyond, all are forgotten and read again."""
+
+RollupRows = Mapping[Any, Sequence[int]]
+"""What to add by row: the key's members, and one number a column."""
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +116,7 @@ class ProjectionBatch(Protocol):
         """Return shape bodies by tenant number and shape number."""
         ...
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: RollupRows) -> None:
         """Add numbers to rows, new or there already."""
         ...
 
@@ -185,15 +190,16 @@ class ProjectionStore(Protocol):
         ...
 
 
-class UsageDailyRunner:
-    """Runs the daily rollups; for one thread at a time.
+class RollupRunner(ABC):
+    """Runs one rollup; for one thread at a time.
 
     Args:
         store: where the rows are.
         batch_notifications: most notifications of one batch.
     """
 
-    name = usage_daily.NAME
+    name: ClassVar[str]
+    version: ClassVar[int]
 
     def __init__(
         self, store: ProjectionStore, *, batch_notifications: int = BATCH_NOTIFICATIONS
@@ -203,9 +209,16 @@ class UsageDailyRunner:
         self._views: dict[int, TenantView] = {}
         self._plans = 0
 
+    @abstractmethod
+    def fold(
+        self, commits: Sequence[tuple[int, Commit]], views: Mapping[int, TenantView]
+    ) -> RollupRows:
+        """Return what tenants' commits add to the rows."""
+        ...
+
     def status(self) -> ProjectionStatus:
         """Return how far the rollups are."""
-        return self._store.status(name=self.name, version=usage_daily.VERSION)
+        return self._store.status(name=self.name, version=self.version)
 
     def step(self, *, upto: int | None = None) -> bool:
         """Run one batch; False if there was nothing to read."""
@@ -274,7 +287,7 @@ class UsageDailyRunner:
             Refused: ``rebuild_running`` if somebody rebuilds it now.
         """
         store = self._store
-        with store.rebuild(name=self.name, version=usage_daily.VERSION) as rebuild:
+        with store.rebuild(name=self.name, version=self.version) as rebuild:
             goal = self.status().head
             more = True
             while more:
@@ -295,7 +308,7 @@ class UsageDailyRunner:
         commits = [(one.tenant_id, decode_commit(one.state)) for one in window.commits]
         if commits:
             self._learn(batch, commits)
-            batch.add(usage_daily.fold(commits, self._views))
+            batch.add(self.fold(commits, self._views))
         batch.advance(window.last)
         return True
 
@@ -330,6 +343,32 @@ class UsageDailyRunner:
             self._plans += 1
 
 
+class UsageDailyRunner(RollupRunner):
+    """Runs the daily rollups."""
+
+    name = usage_daily.NAME
+    version = usage_daily.VERSION
+
+    def fold(
+        self, commits: Sequence[tuple[int, Commit]], views: Mapping[int, TenantView]
+    ) -> RollupRows:
+        """Return what tenants' commits add to the rows."""
+        return usage_daily.fold(commits, views)
+
+
+class BillingDailyRunner(RollupRunner):
+    """Runs the rollups that invoices are rated from."""
+
+    name = billing_daily.NAME
+    version = billing_daily.VERSION
+
+    def fold(
+        self, commits: Sequence[tuple[int, Commit]], views: Mapping[int, TenantView]
+    ) -> RollupRows:
+        """Return what tenants' commits add to the rows."""
+        return billing_daily.fold(commits, views)
+
+
 def _defined(commits: Sequence[tuple[int, Commit]]) -> dict[tuple[int, int], bytes]:
     return {
         (tenant_id, entry.number): entry.body
@@ -355,20 +394,21 @@ class Projections:
         runners: makes a runner for each call, by the projection's name.
     """
 
-    def __init__(self, runners: Mapping[str, Callable[[], UsageDailyRunner]]) -> None:
+    def __init__(self, runners: Mapping[str, Callable[[], RollupRunner]]) -> None:
         self._runners = dict(runners)
 
     @classmethod
     def over(cls, store: ProjectionStore) -> Projections:
         """Return the projections whose rows are in ``store``."""
-        return cls({usage_daily.NAME: lambda: UsageDailyRunner(store)})
+        runners: tuple[type[RollupRunner], ...] = (BillingDailyRunner, UsageDailyRunner)
+        return cls({runner.name: partial(runner, store) for runner in runners})
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return their names, sorted."""
         return tuple(sorted(self._runners))
 
-    def runner(self, name: str) -> UsageDailyRunner:
+    def runner(self, name: str) -> RollupRunner:
         """Return a new runner of a projection.
 
         Raises:
@@ -387,14 +427,14 @@ class Projections:
         return [self.runner(name).status() for name in self.names]
 
     def catch_up(self, *, within_s: float | None = None) -> list[ProjectionStatus]:
-        """Make everything count that is in the log now; see `UsageDailyRunner.catch_up`."""
+        """Make everything count that is in the log now; see `RollupRunner.catch_up`."""
         return [self.runner(name).catch_up(within_s=within_s) for name in self.names]
 
     def follow(self, *, stop: threading.Event, poll_s: float = POLL_S) -> None:
         """Keep all projections up with the log until ``stop`` is set."""
         runners = [self.runner(name) for name in self.names]
 
-        def run(runner: UsageDailyRunner) -> None:
+        def run(runner: RollupRunner) -> None:
             try:
                 runner.follow(stop=stop, poll_s=poll_s)
             finally:
@@ -413,7 +453,7 @@ class Projections:
     def rebuild(
         self, name: str, *, progress: Callable[[ProjectionStatus], None] | None = None
     ) -> RebuildReport:
-        """Rebuild a projection from the log's start; see `UsageDailyRunner.rebuild`.
+        """Rebuild a projection from the log's start; see `RollupRunner.rebuild`.
 
         Raises:
             NotFound: ``unknown_projection``.

@@ -6,15 +6,19 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from ledger.application.audit_log import AuditLog
+from ledger.application.billing_close import Periods
 from ledger.application.budgets import Budgets
 from ledger.application.corrections import Corrections
 from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
 from ledger.application.entitlements import TenantEntitlements
+from ledger.application.evidence import InvoiceEvidence
 from ledger.application.ingest import Ingest
+from ledger.application.invoicing import Invoicing
 from ledger.application.key_uses import KeyUseReads
 from ledger.application.keys import Keys
 from ledger.application.live import LiveFeed
+from ledger.application.plans import Plans
 from ledger.application.policies import Policies
 from ledger.application.ports import AuditView
 from ledger.application.prices import PriceBooks
@@ -26,6 +30,7 @@ from ledger.application.responses import Responses
 from ledger.application.runner import Projections
 from ledger.application.standings import Standings
 from ledger.application.streams import StreamSessions
+from ledger.application.subscriptions import Subscriptions
 from ledger.application.tenants import Tenants
 
 
@@ -110,6 +115,31 @@ class Services(Protocol):
     @property
     def policies(self) -> Policies:
         """Keeps the default cap."""
+        ...
+
+    @property
+    def plans(self) -> Plans:
+        """Keeps plans."""
+        ...
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """Keeps who is on which plan, and how invoices are made out."""
+        ...
+
+    @property
+    def periods(self) -> Periods:
+        """Closes and reopens billing periods, and previews invoices."""
+        ...
+
+    @property
+    def invoicing(self) -> Invoicing:
+        """Keeps invoices and credit notes."""
+        ...
+
+    @property
+    def evidence(self) -> InvoiceEvidence:
+        """Finds the entries behind an invoice's line."""
         ...
 
     @property

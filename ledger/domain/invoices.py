@@ -94,6 +94,18 @@ class UnpricedLine(msgspec.Struct, frozen=True, kw_only=True):
     quantity: Decimal
 
 
+class PrepaidDays(msgspec.Struct, frozen=True, kw_only=True):
+    """What prepaid credit paid for usage of some days.
+
+    Attributes:
+        service: the days.
+        unrounded: exact amount; below zero gives back.
+    """
+
+    service: ServiceDays
+    unrounded: Decimal
+
+
 class Display(msgspec.Struct, frozen=True, kw_only=True):
     """The total in another currency, for reading only; nothing is owed in it.
 
@@ -126,7 +138,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
         tax: sum of the taxes.
         total: net + tax.
         due: total - prepaid; below zero it is owed to the buyer.
-        prepaid: what prepaid credit has paid already.
+        prepaid: what prepaid credit has paid already: the sum of ``credits``, rounded once.
         form: of this document.
         series: of its number.
         number: gapless in its series; "" in a draft.
@@ -137,6 +149,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
         plans: which held when.
         notes: for people; reverse charge and the like.
         unpriced: usage without a price.
+        credits: what prepaid credit paid, by days.
         displays: the total in other currencies.
         cites: of a credit note: what it corrects.
         reason: of a credit note.
@@ -166,6 +179,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     plans: tuple[PlanDays, ...] = ()
     notes: tuple[str, ...] = ()
     unpriced: tuple[UnpricedLine, ...] = ()
+    credits: tuple[PrepaidDays, ...] = ()
     displays: tuple[Display, ...] = ()
     cites: Cited | None = None
     reason: str = ""
@@ -201,7 +215,7 @@ def invoice_of(
     timezone: str,
     period: ServiceDays,
     lines: Sequence[InvoiceLine],
-    prepaid: Decimal = ZERO,
+    credits: Sequence[PrepaidDays] = (),
     **members: Any,
 ) -> Invoice:
     """Return a draft: lines numbered, taxes and totals computed, notes that its taxes oblige to.
@@ -213,7 +227,7 @@ def invoice_of(
         timezone: of its days.
         period: billing period.
         lines: in order.
-        prepaid: unrounded; what prepaid credit paid.
+        credits: what prepaid credit paid.
         members: the rest of `Invoice`, by name.
     """
     numbered = tuple(
@@ -222,7 +236,7 @@ def invoice_of(
     taxes = tax_totals(((line.tax, line.amount) for line in numbered), currency=currency)
     net, tax = _sum(line.amount for line in numbered), _sum(one.tax for one in taxes)
     total = plain(EXACT.add(net, tax))
-    paid = plain(round_money(prepaid, currency))
+    paid = plain(round_money(_sum(one.unrounded for one in credits), currency))
     return Invoice(
         id=id,
         kind=members.pop("kind", DocumentKind.INVOICE),
@@ -236,6 +250,7 @@ def invoice_of(
         tax=tax,
         total=total,
         prepaid=paid,
+        credits=tuple(credits),
         due=plain(EXACT.subtract(total, paid)),
         form=FORM,
         notes=(

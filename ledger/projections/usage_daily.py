@@ -116,7 +116,7 @@ def shapes_used(commit: Commit) -> set[int]:
         if type(entry) is UsageRecorded or type(entry) is ChargeReversed:
             used.add(entry.shape)
         else:
-            used.update(posting.shape for _, posting in _postings(entry))
+            used.update(posting.shape for _, posting in postings_of(entry))
     return used
 
 
@@ -157,7 +157,7 @@ def _fold_commit(
     days = _calendar(view.timezone)
     for entry in commit.entries:
         if type(entry) is not UsageRecorded:
-            for sign, posting in _postings(entry):
+            for sign, posting in postings_of(entry):
                 _add_posting(rows, tenant_id, plans[posting.shape], days, posting, sign)
             if type(entry) is ChargeReversed:
                 _add_reversal(rows, tenant_id, plans[entry.shape], days, entry)
@@ -178,7 +178,7 @@ def _fold_commit(
             quantities.append(entry.quantities)
 
 
-def _postings(entry: object) -> tuple[tuple[int, Posting], ...]:
+def postings_of(entry: object) -> tuple[tuple[int, Posting], ...]:
     """Return a correction's postings with their signs; nothing for other entries."""
     if isinstance(entry, UsageVoided):
         return ((-1, entry.reversed),) if entry.reversed is not None else ()

@@ -17,17 +17,23 @@ from adapters.memory import MemoryAuditLog, MemoryKeys
 from ledger.application import audited as module
 from ledger.application.audit_log import AuditLine, AuditLog
 from ledger.application.audited import Actor, audited
+from ledger.application.billing_close import Periods
 from ledger.application.budgets import Budgets
 from ledger.application.corrections import Corrections
 from ledger.application.credits import Credits
 from ledger.application.entitlements import TenantEntitlements
+from ledger.application.invoicing import Invoicing
 from ledger.application.keys import Keys
+from ledger.application.plans import Plans
 from ledger.application.policies import Policies
 from ledger.application.prices import PriceBooks
+from ledger.application.subscriptions import Subscriptions
 from ledger.application.tenants import Tenants
+from ledger.domain.billing_account import BillingDetails
 from ledger.domain.commands import Outcome
 from ledger.domain.entitlements import Entitlements
 from ledger.domain.errors import InvalidInput, NotFound, Problem, Refused, Unavailable
+from ledger.domain.invoices import InvoiceStatus
 from ledger.domain.prices import PriceKey, PriceKind, PriceRow
 from ledger.domain.usage import VoidUsage
 
@@ -40,12 +46,20 @@ CLASSES = {
     "entitlements": TenantEntitlements,
     "prices": PriceBooks,
     "keys": Keys,
+    "plans": Plans,
+    "subscriptions": Subscriptions,
+    "periods": Periods,
+    "invoicing": Invoicing,
 }
 ASKING = {
     "budgets": {"list", "show", "steps"},
     "policies": {"load", "default_cap"},
     "credits": {"list"},
     "keys": {"list", "show", "now"},
+    "plans": {"plan", "list"},
+    "subscriptions": {"show"},
+    "periods": {"preview", "status"},
+    "invoicing": {"invoice", "list", "series", "settings"},
     "prices": {"find", "list", "diff", "at", "markups", "rate_unpriced"},
 }
 """What changes nothing that an operator decides."""
@@ -183,6 +197,49 @@ def test_each_act_has_its_line(desk: Desk) -> None:
     assert details["price.set"]["rate"] == "1.5"
     assert details["price.set"]["key"]["model"] == "m"
     assert details["price.markup_set"] == {"percent": "20", "by": "ann"}
+
+
+def test_each_act_of_billing_has_its_line(desk: Desk) -> None:
+    """Plans, subscriptions, periods and invoices."""
+    services = desk.services()
+    first = datetime(2026, 1, 1, tzinfo=UTC).date()
+    desk.answer = SimpleNamespace(name="team", latest=2)
+    services.plans.publish("{}", by="ann")
+    services.plans.retire("team", by="ann")
+    services.subscriptions.subscribe("acme", "team", from_day=first, by="ann")
+    services.subscriptions.end("acme", by="ann")
+    services.subscriptions.set_details("acme", BillingDetails(series="A"), by="ann")
+    services.invoicing.set_settings(BillingDetails(series="B"), by="ann")
+    desk.answer = SimpleNamespace(periods=3, drafts=["d"])
+    services.periods.close(by="ann")
+    services.periods.reopen("acme", first_day=first, by="ann", reason="late")
+    services.invoicing.finalize("acme", "i", by="ann")
+    desk.answer = 7
+    services.invoicing.finalize_all(by="ann")
+    services.invoicing.move("acme", "i", status=InvoiceStatus.PAID, by="ann")
+    desk.answer = SimpleNamespace(invoice=SimpleNamespace(id="i-cn1"))
+    services.invoicing.credit("acme", "i", lines={2: Decimal("1.5")}, reason="r", by="ann")
+    lines = desk.lines()
+    assert [(line.act, line.tenant, line.target) for line in lines] == [
+        ("plan.published", "", "team"),
+        ("plan.retired", "", "team"),
+        ("subscription.set", "acme", "team"),
+        ("subscription.ended", "acme", "acme"),
+        ("billing.details_set", "acme", "acme"),
+        ("billing.settings_set", "", ""),
+        ("period.closed", "", ""),
+        ("period.reopened", "acme", "2026-01-01"),
+        ("invoice.finalized", "acme", "i"),
+        ("invoice.finalized", "", ""),
+        ("invoice.moved", "acme", "i"),
+        ("invoice.credited", "acme", "i"),
+    ]
+    assert lines[2].detail == {"from_day": "2026-01-01", "by": "ann"}
+    assert lines[4].detail["details"]["series"] == "A"
+    assert lines[6].detail == {"periods": 3, "drafts": 1, "by": "ann"}
+    assert lines[9].detail == {"invoices": 7, "by": "ann"}
+    assert lines[10].detail == {"status": "paid", "by": "ann"}
+    assert lines[11].detail["lines"] == {"2": "1.5"}
 
 
 def test_keys_are_written_down_without_their_tokens() -> None:

@@ -25,6 +25,7 @@ from ledger.domain.invoice_parts import (
 from ledger.domain.invoices import (
     Invoice,
     InvoiceStatus,
+    PrepaidDays,
     allowed,
     check,
     finalize,
@@ -60,7 +61,7 @@ def draft_of(*amounts: tuple[str, Tax], currency: str = "EUR", prepaid: str = "0
         timezone="Europe/Berlin",
         period=NOVEMBER,
         lines=lines,
-        prepaid=Decimal(prepaid),
+        credits=[PrepaidDays(service=NOVEMBER, unrounded=Decimal(prepaid))],
     )
 
 

@@ -42,10 +42,7 @@ JOIN shapes AS s ON s.tenant_id = asked.tenant_id AND s.number = asked.number;
 
 -- name: add_usage_daily
 -- Quantities come x 10^6 and amounts x 10^18, as text: they do not fit a bigint.
-INSERT INTO {table} AS u (
-    tenant_id, day, provider, model, meter, usage_user, project, cost_currency,
-    quantity, charge, cost, unpriced
-)
+INSERT INTO {table} AS u ({columns})
 SELECT
     tenant_id, day::date, provider, model, meter, usage_user, project, cost_currency,
     trim_scale(quantity::numeric * 0.000001),
@@ -53,17 +50,36 @@ SELECT
     trim_scale(cost::numeric * 0.000000000000000001),
     trim_scale(unpriced::numeric * 0.000001)
 FROM unnest(
-    %(tenants)s, %(days)s, %(providers)s, %(models)s, %(meters)s, %(users)s, %(projects)s,
-    %(currencies)s, %(quantities)s, %(charges)s, %(costs)s, %(unpriced)s
-) AS new (
-    tenant_id, day, provider, model, meter, usage_user, project, cost_currency,
-    quantity, charge, cost, unpriced
-)
-ON CONFLICT (tenant_id, day, provider, model, meter, usage_user, project, cost_currency) DO UPDATE
+    %(tenant_id)s, %(day)s, %(provider)s, %(model)s, %(meter)s, %(usage_user)s, %(project)s,
+    %(cost_currency)s, %(quantity)s, %(charge)s, %(cost)s, %(unpriced)s
+) AS new ({columns})
+ON CONFLICT ({keys}) DO UPDATE
 SET quantity = trim_scale(u.quantity + excluded.quantity),
     charge = trim_scale(u.charge + excluded.charge),
     cost = trim_scale(u.cost + excluded.cost),
     unpriced = trim_scale(u.unpriced + excluded.unpriced);
+
+-- name: add_billing_daily
+-- "changed" is the end of the batch, which is never before the commit that changed the row.
+INSERT INTO {table} AS u ({columns}, changed)
+SELECT
+    tenant_id, day::date, provider, model, meter, byok::boolean, platform::boolean,
+    price_version, rate::numeric,
+    trim_scale(quantity::numeric * 0.000001),
+    trim_scale(charge::numeric * 0.000000000000000001),
+    trim_scale(unpriced::numeric * 0.000001),
+    trim_scale(credit::numeric * 0.000000000000000001),
+    %(upto)s
+FROM unnest(
+    %(tenant_id)s, %(day)s, %(provider)s, %(model)s, %(meter)s, %(byok)s, %(platform)s,
+    %(price_version)s, %(rate)s, %(quantity)s, %(charge)s, %(unpriced)s, %(credit)s
+) AS new ({columns})
+ON CONFLICT ({keys}) DO UPDATE
+SET quantity = trim_scale(u.quantity + excluded.quantity),
+    charge = trim_scale(u.charge + excluded.charge),
+    unpriced = trim_scale(u.unpriced + excluded.unpriced),
+    credit = trim_scale(u.credit + excluded.credit),
+    changed = excluded.changed;
 
 -- name: try_session_lock
 SELECT pg_try_advisory_lock(%(lock)s) AS taken;
@@ -86,37 +102,14 @@ ANALYZE {table};
 
 -- name: remove_surplus
 DELETE FROM {live} AS u
-WHERE NOT EXISTS (
-    SELECT FROM {table} AS r
-    WHERE r.tenant_id = u.tenant_id
-        AND r.day = u.day
-        AND r.provider = u.provider
-        AND r.model = u.model
-        AND r.meter = u.meter
-        AND r.usage_user = u.usage_user
-        AND r.project = u.project
-        AND r.cost_currency = u.cost_currency
-);
+WHERE NOT EXISTS (SELECT FROM {table} AS r WHERE ({new_keys}) = ({live_keys}));
 
 -- name: put_differences
-INSERT INTO {live} (
-    tenant_id, day, provider, model, meter, usage_user, project, cost_currency,
-    quantity, charge, cost, unpriced
-)
-SELECT
-    tenant_id, day, provider, model, meter, usage_user, project, cost_currency,
-    quantity, charge, cost, unpriced
-FROM {table}
+INSERT INTO {live} ({columns})
+SELECT {columns} FROM {table}
 EXCEPT
-SELECT
-    tenant_id, day, provider, model, meter, usage_user, project, cost_currency,
-    quantity, charge, cost, unpriced
-FROM {live}
-ON CONFLICT (tenant_id, day, provider, model, meter, usage_user, project, cost_currency) DO UPDATE
-SET quantity = excluded.quantity,
-    charge = excluded.charge,
-    cost = excluded.cost,
-    unpriced = excluded.unpriced;
+SELECT {columns} FROM {live}
+ON CONFLICT ({keys}) DO UPDATE SET {updates};
 
 -- name: count_rows
 SELECT count(*) AS rows FROM {live};

@@ -88,6 +88,39 @@ ALTER TABLE balances FORCE ROW LEVEL SECURITY;
 CREATE POLICY engine ON balances TO OWNER USING (true) WITH CHECK (true);
 CREATE POLICY tenant ON balances FOR SELECT TO tallybook_tenant USING ((tenant_id = ANY (( SELECT visible_tenants() AS visible_tenants)::integer[])));
 
+CREATE TABLE billing_accounts (
+    tenant_id integer NOT NULL,
+    version bigint NOT NULL,
+    state bytea NOT NULL,
+    CONSTRAINT billing_accounts_pkey PRIMARY KEY (tenant_id)
+) WITH (fillfactor=50);
+ALTER TABLE billing_accounts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE billing_accounts FORCE ROW LEVEL SECURITY;
+CREATE POLICY engine ON billing_accounts TO OWNER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON billing_accounts FOR SELECT TO tallybook_tenant USING ((tenant_id = ANY (( SELECT visible_tenants() AS visible_tenants)::integer[])));
+
+CREATE TABLE billing_daily (
+    tenant_id integer NOT NULL,
+    day date NOT NULL,
+    byok boolean NOT NULL,
+    platform boolean NOT NULL,
+    changed bigint NOT NULL DEFAULT '9223372036854775807'::bigint,
+    provider text COLLATE "C" NOT NULL,
+    model text COLLATE "C" NOT NULL,
+    meter text COLLATE "C" NOT NULL,
+    price_version text COLLATE "C" NOT NULL,
+    rate numeric NOT NULL,
+    quantity numeric NOT NULL,
+    charge numeric NOT NULL,
+    unpriced numeric NOT NULL,
+    credit numeric NOT NULL,
+    CONSTRAINT billing_daily_pkey PRIMARY KEY (tenant_id, day, provider, model, meter, byok, platform, price_version, rate)
+) WITH (fillfactor=70);
+ALTER TABLE billing_daily ENABLE ROW LEVEL SECURITY;
+ALTER TABLE billing_daily FORCE ROW LEVEL SECURITY;
+CREATE POLICY engine ON billing_daily TO OWNER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON billing_daily FOR SELECT TO tallybook_tenant USING ((tenant_id = ANY (( SELECT visible_tenants() AS visible_tenants)::integer[])));
+
 CREATE TABLE budget_counters (
     tenant_id integer NOT NULL,
     budget integer NOT NULL,
@@ -196,6 +229,32 @@ ALTER TABLE holds ENABLE ROW LEVEL SECURITY;
 ALTER TABLE holds FORCE ROW LEVEL SECURITY;
 CREATE POLICY engine ON holds TO OWNER USING (true) WITH CHECK (true);
 CREATE POLICY tenant ON holds FOR SELECT TO tallybook_tenant USING ((tenant_id = ANY (( SELECT visible_tenants() AS visible_tenants)::integer[])));
+
+CREATE TABLE invoice_series (
+    series text COLLATE "C" NOT NULL,
+    last bigint NOT NULL,
+    CONSTRAINT invoice_series_pkey PRIMARY KEY (series)
+);
+
+CREATE TABLE invoices (
+    tenant_id integer NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    kind text NOT NULL,
+    status text NOT NULL,
+    series text NOT NULL,
+    number text NOT NULL,
+    first_day date NOT NULL,
+    after_day date NOT NULL,
+    since_day date NOT NULL,
+    cites text NOT NULL,
+    document bytea NOT NULL,
+    CONSTRAINT invoices_pkey PRIMARY KEY (tenant_id, id)
+) WITH (fillfactor=70);
+CREATE UNIQUE INDEX invoices_number_idx ON invoices USING btree (tenant_id, series, number) WHERE (number <> ''::text);
+ALTER TABLE invoices ENABLE ROW LEVEL SECURITY;
+ALTER TABLE invoices FORCE ROW LEVEL SECURITY;
+CREATE POLICY engine ON invoices TO OWNER USING (true) WITH CHECK (true);
+CREATE POLICY tenant ON invoices FOR SELECT TO tallybook_tenant USING ((tenant_id = ANY (( SELECT visible_tenants() AS visible_tenants)::integer[])));
 
 CREATE TABLE key_uses (
     uses bigint NOT NULL,
@@ -365,6 +424,8 @@ CREATE POLICY tenant ON usage_keys FOR SELECT TO tallybook_tenant USING ((tenant
 GRANT SELECT ON accumulators TO tallybook_tenant;
 GRANT SELECT ON audit_log TO tallybook_tenant;
 GRANT SELECT ON balances TO tallybook_tenant;
+GRANT SELECT ON billing_accounts TO tallybook_tenant;
+GRANT SELECT ON billing_daily TO tallybook_tenant;
 GRANT SELECT ON budget_counters TO tallybook_tenant;
 GRANT SELECT ON budget_news TO tallybook_tenant;
 GRANT SELECT ON budgets TO tallybook_tenant;
@@ -372,6 +433,7 @@ GRANT SELECT ON conflicts TO tallybook_tenant;
 GRANT SELECT ON corrections TO tallybook_tenant;
 GRANT SELECT ON credit_grants TO tallybook_tenant;
 GRANT SELECT ON holds TO tallybook_tenant;
+GRANT SELECT ON invoices TO tallybook_tenant;
 GRANT SELECT ON key_uses TO tallybook_tenant;
 GRANT SELECT ON ledger_log TO tallybook_tenant;
 GRANT SELECT ON projection_tracking TO tallybook_tenant;

@@ -1,0 +1,94 @@
+"""``tallybook period``: close billing periods, see where they are, open one again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from adapters.cli.output import JsonOption, TenantOption, number, out, print_json, table
+from adapters.cli.plans import read_day
+from adapters.cli.protection_output import AnyTenantOption, ByOption, ReasonOption, say, user
+from adapters.cli.services import OpenServices
+from ledger.application.billing_close import GRACE_HOURS, MAX_GRACE_HOURS
+from ledger.application.documents.invoices import (
+    close_document,
+    period_document,
+    periods_document,
+)
+from ledger.domain.errors import InvalidInput
+
+
+def register(app: typer.Typer, open_services: OpenServices) -> None:
+    """Add the commands to the command line."""
+    period = typer.Typer(help="Billing periods and their close.", no_args_is_help=True)
+    app.add_typer(period, name="period")
+    _register_changes(period, open_services)
+    _register_status(period, open_services)
+
+
+def _register_changes(period: typer.Typer, open_services: OpenServices) -> None:
+    @period.command()
+    def close(
+        *,
+        tenant: AnyTenantOption = None,
+        grace_hours: Annotated[
+            int, typer.Option(min=0, max=MAX_GRACE_HOURS, help="After the end of a period.")
+        ] = GRACE_HOURS,
+        finalize: Annotated[
+            bool, typer.Option("--finalize", help="Give all drafts their numbers too.")
+        ] = False,
+        by: ByOption = "",
+        json: JsonOption = False,
+    ) -> None:
+        """Close every period whose grace is over; interrupted, run it again."""
+        with open_services() as services:
+            who = user(by)
+            report = services.periods.close(by=who, tenant=tenant, grace_hours=grace_hours)
+            finalized = services.invoicing.finalize_all(by=who, tenant=tenant) if finalize else 0
+        if json:
+            print_json(close_document(report, finalized=finalized))
+            return
+        say(
+            f"{number(report.periods)} periods closed, {number(len(report.drafts))} invoices"
+            f" drafted{f', {number(finalized)} made final' if finalize else ''}"
+        )
+
+    @period.command()
+    def reopen(
+        first_day: Annotated[str, typer.Argument(help="First day of the latest closed period.")],
+        tenant: TenantOption,
+        *,
+        reason: ReasonOption = "",
+        by: ByOption = "",
+        json: JsonOption = False,
+    ) -> None:
+        """Ask to open the latest closed period again; the second of two people opens it."""
+        day = read_day(first_day, "/first_day")
+        if day is None:
+            raise InvalidInput("give the period's first day", code="invalid_day")
+        with open_services() as services:
+            status = services.periods.reopen(tenant, first_day=day, by=user(by), reason=reason)
+        if json:
+            print_json(period_document(status))
+        elif status.state == "closed":
+            say("asked; a second person has to say the same within 7 days")
+        else:
+            say(f"the period from {status.first_day} on is {status.state}")
+
+
+def _register_status(period: typer.Typer, open_services: OpenServices) -> None:
+    @period.command()
+    def status(tenant: TenantOption, *, json: JsonOption = False) -> None:
+        """Show a tenant's closed periods and the one that is next."""
+        with open_services() as services:
+            statuses = services.periods.status(tenant)
+        if json:
+            print_json(periods_document(statuses))
+            return
+        columns = (("from", False), ("to before", False), ("state", False), ("invoice", False))
+        rows = (
+            (str(one.first_day), str(one.after_day), one.state, one.invoice or "-")
+            for one in statuses
+        )
+        out().print(table(columns, rows))

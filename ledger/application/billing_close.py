@@ -1,0 +1,360 @@
+"""The close of billing periods: resumable, each tenant's in order, one commit a tenant.
+
+A close goes through the tenants in pieces. For those whose next period is over it notes that its
+close has begun, rates it, and writes period, draft and account in one commit. Killed anywhere it
+is run again, by any number of processes at once: whoever comes second finds another version of
+the account and looks again at what is left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
+
+import msgspec
+
+from ledger.application.billing_ports import (
+    AccountChanged,
+    AccountSave,
+    BillingStore,
+    InvoiceRow,
+)
+from ledger.application.billing_rates import Drafted, Due, Rates
+from ledger.application.subscriptions import MAX_ATTEMPTS, busy
+from ledger.domain import billing_decisions as decisions
+from ledger.domain.billing_account import AccountCommit, BillingAccount, Event, evolve
+from ledger.domain.billing_calendar import Span
+from ledger.domain.billing_drafts import Place
+from ledger.domain.errors import InvalidInput, Refused
+from ledger.domain.invoices import Invoice, InvoiceStatus, to_document
+from ledger.domain.periods import day_start, to_us, zone
+
+GRACE_HOURS = 48
+"""How long after its end a period stays open for usage that comes late, unless said otherwise."""
+MAX_GRACE_HOURS = 24 * 60
+TENANTS_AT_ONCE = 100
+"""Tenants whose periods are rated together."""
+MAX_PERIODS = 1200
+"""Most periods of a tenant that one close goes through."""
+
+
+class CloseStep(msgspec.Struct, frozen=True):
+    """What a close has just done.
+
+    Attributes:
+        what: ``begun``, ``rated``, ``closed``.
+        tenants: of how many tenants.
+    """
+
+    what: str
+    tenants: int
+
+
+class CloseReport(msgspec.Struct, frozen=True):
+    """What a close did.
+
+    Attributes:
+        tenants: looked at.
+        periods: closed, by this call alone.
+        drafts: ids by tenant name, of those periods that owe something.
+    """
+
+    tenants: int
+    periods: int
+    drafts: Sequence[tuple[str, str]]
+
+
+class PeriodStatus(msgspec.Struct, frozen=True):
+    """A billing period of a tenant.
+
+    Attributes:
+        tenant: whose.
+        first_day: of it.
+        after_day: the day after it.
+        state: ``open``, ``due`` (its grace is over), ``closing``, ``closed``, ``reopened``.
+        invoice: id; "" where there is none.
+    """
+
+    tenant: str
+    first_day: date
+    after_day: date
+    state: str
+    invoice: str = ""
+
+
+class Periods:
+    """Closes and reopens billing periods; thread-safe.
+
+    Args:
+        store: where billing is.
+        rates: rates periods.
+        catch_up: makes the billing rollups count what is in the log now.
+    """
+
+    def __init__(self, store: BillingStore, rates: Rates, catch_up: Callable[[], object]) -> None:
+        self._store = store
+        self._rates = rates
+        self._catch_up = catch_up
+
+    def close(
+        self,
+        *,
+        by: str,
+        tenant: str | None = None,
+        grace_hours: int = GRACE_HOURS,
+        progress: Callable[[CloseStep], None] | None = None,
+    ) -> CloseReport:
+        """Close every period whose grace is over; again, or beside another, it closes what is left.
+
+        Args:
+            by: who does it.
+            tenant: only this one's.
+            grace_hours: after the end of a period, 0 to 1440.
+            progress: told after each step.
+
+        Raises:
+            InvalidInput: ``invalid_grace``.
+            NotFound: ``unknown_tenant``.
+            Refused: ``account_busy``.
+        """
+        if not 0 <= grace_hours <= MAX_GRACE_HOURS:
+            raise InvalidInput(
+                f"a grace of {grace_hours} hours is not possible; 0 to {MAX_GRACE_HOURS} are",
+                code="invalid_grace",
+            )
+        self._catch_up()
+        until = to_us(self._store.now() - timedelta(hours=grace_hours))
+        told = progress or _silent
+        tenants = periods = 0
+        drafts: list[tuple[str, str]] = []
+        pieces = [[self._store.place(tenant)]] if tenant is not None else self._pieces()
+        for places in pieces:
+            tenants += len(places)
+            for done in self._close_piece(places, until, by, told):
+                periods += 1
+                if done.draft is not None:
+                    drafts.append((done.due.place.tenant, done.draft.id))
+        return CloseReport(tenants, periods, drafts)
+
+    def reopen(self, tenant: str, *, first_day: date, by: str, reason: str) -> PeriodStatus:
+        """Ask to reopen the latest closed period; the second of two people reopens it.
+
+        Raises:
+            NotFound: ``unknown_tenant``, ``unknown_period``.
+            Refused: as `decisions.reopen`.
+            InvalidInput: ``invalid_text``.
+        """
+        place = self._store.place(tenant)
+        for _ in range(MAX_ATTEMPTS):
+            account = self._account(place)
+            at = to_us(self._store.now())
+            events = decisions.reopen(account, first_day=first_day, by=by, reason=reason, at=at)
+            save = _save(place, account, events, at=at, by=by)
+            try:
+                self._store.save([save])
+            except AccountChanged:
+                continue
+            return self._state(place, save.account, first_day)
+        raise busy(tenant)
+
+    def status(self, tenant: str) -> list[PeriodStatus]:
+        """Return a tenant's closed periods and the one that is next.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+        """
+        place = self._store.place(tenant)
+        account = self._account(place)
+        found = [
+            PeriodStatus(
+                tenant,
+                one.first_day,
+                one.after_day,
+                "reopened" if one.reopened else "closed",
+                one.invoice,
+            )
+            for one in account.closes
+        ]
+        with self._store.snapshot() as usage:
+            first = usage.first_days([place.tenant_id]).get(place.tenant_id)
+        begins = account.begins_on(first)
+        if begins is None or (account.last is not None and account.last.reopened):
+            return found
+        span = account.span_on(begins, timezone=place.timezone)
+        return [*found, self._next(place, account, span)]
+
+    def preview(self, tenant: str, *, day: date | None = None) -> Invoice | None:
+        """Return what a tenant's invoice would be now; None if nothing is owed.
+
+        Args:
+            tenant: whose.
+            day: a local day of the period; by default today. Usage that came late for closed
+                periods is part of the next one to be closed.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+            Refused: ``period_closed``.
+        """
+        self._catch_up()
+        place = self._store.place(tenant)
+        account = self._account(place)
+        on = day or self._store.now().astimezone(zone(place.timezone)).date()
+        if on < account.closed_before:
+            raise Refused(
+                f"{on} lies in a closed period, whose invoices stand; days from"
+                f" {account.closed_before} on can be previewed",
+                code="period_closed",
+            )
+        span = account.span_on(on, timezone=place.timezone)
+        late = account.last is not None and span.first_day <= account.closed_before
+        [done] = self._rates.draft([Due(place, account, span, late=late)])
+        return done.draft
+
+    # -- closing ----------------------------------------------------------------------
+
+    def _pieces(self) -> Iterator[Sequence[Place]]:
+        after = 0
+        while places := self._store.places(after=after, limit=TENANTS_AT_ONCE):
+            yield places
+            after = places[-1].tenant_id
+
+    def _close_piece(
+        self,
+        places: Sequence[Place],
+        until: int,
+        by: str,
+        told: Callable[[CloseStep], None],
+    ) -> Iterator[Drafted]:
+        """Close the due periods of some tenants, each round one of each tenant."""
+        attempts = 0
+        rounds = 0
+        while rounds < MAX_PERIODS:
+            dues = self._dues(places, until)
+            if not dues:
+                return
+            try:
+                begun = self._begin(dues, by)
+                told(CloseStep("begun", len(begun)))
+                drafted = self._rates.draft(begun)
+                told(CloseStep("rated", len(drafted)))
+                self._finish(drafted, by)
+            except AccountChanged:
+                # Somebody else closes too, or a plan changed: look again at what is left.
+                attempts += 1
+                if attempts >= MAX_ATTEMPTS * len(places):
+                    raise busy(places[0].tenant) from None
+                continue
+            told(CloseStep("closed", len(drafted)))
+            rounds += 1
+            yield from drafted
+
+    def _dues(self, places: Sequence[Place], until: int) -> list[Due]:
+        accounts = self._store.accounts([place.tenant_id for place in places])
+        firsts: Mapping[int, date] = {}
+        if any(account.last is None for account in accounts.values()):
+            with self._store.snapshot() as usage:
+                firsts = usage.first_days(list(accounts))
+        dues = []
+        for place in places:
+            account = accounts[place.tenant_id]
+            begins = account.begins_on(firsts.get(place.tenant_id))
+            if begins is None:
+                continue
+            span = account.span_on(begins, timezone=place.timezone)
+            if self._end(place, span) <= until:
+                dues.append(Due(place, account, span))
+        return dues
+
+    def _begin(self, dues: Sequence[Due], by: str) -> list[Due]:
+        at = to_us(self._store.now())
+        saves, begun = [], []
+        for due in dues:
+            events = decisions.begin_close(due.account, due.span)
+            account = due.account
+            if events:
+                saves.append(_save(due.place, account, events, at=at, by=by))
+                account = saves[-1].account
+            begun.append(Due(due.place, account, due.span))
+        self._store.save(saves)
+        return begun
+
+    def _finish(self, drafted: Sequence[Drafted], by: str) -> None:
+        at = to_us(self._store.now())
+        saves = []
+        for one in drafted:
+            due, draft = one.due, one.draft
+            document = b"" if draft is None else to_document(draft)
+            events = decisions.close(
+                due.account,
+                due.span,
+                draft=draft,
+                document=document,
+                through_commit=one.cut.through_commit,
+                position=one.cut.position,
+            )
+            put = [] if draft is None else [draft_row(due.place, draft, document)]
+            saves.append(_save(due.place, due.account, events, at=at, by=by, put=put))
+        self._store.save(saves)
+
+    # -- reading ----------------------------------------------------------------------
+
+    def _account(self, place: Place) -> BillingAccount:
+        return self._store.accounts([place.tenant_id])[place.tenant_id]
+
+    def _state(self, place: Place, account: BillingAccount, first_day: date) -> PeriodStatus:
+        for one in self.status(place.tenant):
+            if one.first_day == first_day:
+                return one
+        span = account.span_on(first_day, timezone=place.timezone)
+        return self._next(place, account, span)
+
+    def _next(self, place: Place, account: BillingAccount, span: Span) -> PeriodStatus:
+        state = "open"
+        if account.closing is not None:
+            state = "closing"
+        elif self._end(place, span) + GRACE_HOURS * 3_600_000_000 <= to_us(self._store.now()):
+            state = "due"
+        return PeriodStatus(place.tenant, span.first_day, span.after_day, state)
+
+    @staticmethod
+    def _end(place: Place, span: Span) -> int:
+        return day_start(place.timezone, span.after_day)
+
+
+def draft_row(place: Place, draft: Invoice, document: bytes) -> InvoiceRow:
+    """Return the row of a draft."""
+    return InvoiceRow(
+        tenant_id=place.tenant_id,
+        id=draft.id,
+        kind=draft.kind.value,
+        status=InvoiceStatus.DRAFT,
+        first_day=draft.period.first_day,
+        after_day=draft.period.after_day,
+        since_day=since_day(draft),
+        document=document,
+    )
+
+
+def since_day(invoice: Invoice) -> date:
+    """Return the earliest day that an invoice bills anything for."""
+    days = [line.service.first_day for line in invoice.lines]
+    days += [one.service.first_day for one in invoice.credits]
+    return min([invoice.period.first_day, *days])
+
+
+def _save(
+    place: Place,
+    account: BillingAccount,
+    events: Sequence[Event],
+    *,
+    at: int,
+    by: str,
+    put: Sequence[InvoiceRow] = (),
+) -> AccountSave:
+    commit = AccountCommit(at, by, tuple(events))
+    dropped = [id for event in events for id in getattr(event, "dropped", ())]
+    return AccountSave(place.tenant_id, evolve(account, commit), commit, put, dropped)
+
+
+def _silent(step: CloseStep) -> None:
+    """Tell nobody."""

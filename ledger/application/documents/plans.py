@@ -1,0 +1,73 @@
+"""Plans and subscriptions as documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ledger.application.documents.encoding import to_plain
+from ledger.application.plans import PlanView
+from ledger.application.subscriptions import SubscriptionView
+from ledger.domain.billing_account import BillingDetails
+from ledger.domain.errors import InvalidInput
+from ledger.domain.invoice_parts import document_tree
+
+
+def plan_document(view: PlanView) -> dict[str, Any]:
+    """Return a version of a plan and how many there are."""
+    return {
+        "name": view.name,
+        "version": view.version,
+        "latest": view.latest,
+        "retired": view.retired,
+        "plan": to_plain(view.plan),
+    }
+
+
+def plans_document(views: Sequence[PlanView]) -> dict[str, Any]:
+    """Return plans, each in its latest version."""
+    return {"plans": [plan_document(view) for view in views]}
+
+
+def subscription_document(view: SubscriptionView) -> dict[str, Any]:
+    """Return where a tenant's billing stands; a plan of null is list prices."""
+    return {
+        "tenant": view.tenant,
+        "plans": [
+            {
+                "from_day": one.from_day.isoformat(),
+                "plan": one.plan or None,
+                "version": one.version or None,
+            }
+            for one in view.holdings
+        ],
+        "cycles": [
+            {"from_day": one.from_day.isoformat(), **document_tree(one.cycle)}
+            for one in view.segments
+        ],
+        "details": details_document(view.details),
+        "closed_before": None if view.closed_before is None else view.closed_before.isoformat(),
+    }
+
+
+def details_document(details: BillingDetails) -> dict[str, Any]:
+    """Return how invoices are made out."""
+    tree: dict[str, Any] = document_tree(details)
+    taxes = {name: document_tree(tax) for name, tax in sorted(details.line_taxes.items())}
+    return {**tree, **({"line_taxes": taxes} if taxes else {})}
+
+
+def details_from_json(document: bytes | str) -> BillingDetails:
+    """Read how a tenant's invoices are to be made out.
+
+    Raises:
+        InvalidInput: ``invalid_details`` for what is no such JSON; ``invalid_tax_rate``.
+    """
+    try:
+        return msgspec.json.decode(document, type=BillingDetails)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise InvalidInput(
+            f"these are no billing details: {error}", code="invalid_details"
+        ) from None

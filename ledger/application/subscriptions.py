@@ -1,0 +1,194 @@
+"""Subscriptions: which tenant is on which plan from which day on, and how it is invoiced.
+
+subscriptions.subscribe("acme", "team", from_day=date(2026, 12, 1), by="ann")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date
+
+import msgspec
+
+from ledger.application.billing_ports import AccountChanged, AccountSave, BillingStore
+from ledger.application.plans import Plans
+from ledger.domain import billing_decisions as decisions
+from ledger.domain.billing_account import (
+    AccountCommit,
+    BillingAccount,
+    BillingDetails,
+    Event,
+    evolve,
+)
+from ledger.domain.billing_calendar import Holding, Segment
+from ledger.domain.billing_drafts import Place
+from ledger.domain.errors import Refused
+from ledger.domain.periods import to_us, zone
+
+MAX_ATTEMPTS = 8
+"""How often a command is tried while others change the account."""
+
+Decide = Callable[[BillingAccount, int], Sequence[Event]]
+"""Decides a command upon an account, at microseconds since the epoch."""
+
+
+class SubscriptionView(msgspec.Struct, frozen=True):
+    """Where a tenant's billing stands.
+
+    Attributes:
+        tenant: whose.
+        holdings: plans by day.
+        segments: cycles by day.
+        details: how invoices are made out.
+        closed_before: first day that is not closed; None while none is.
+    """
+
+    tenant: str
+    holdings: Sequence[Holding]
+    segments: Sequence[Segment]
+    details: BillingDetails
+    closed_before: date | None
+
+
+def change(
+    store: BillingStore, place: Place, decide: Decide, *, by: str
+) -> tuple[BillingAccount, Sequence[Event]]:
+    """Decide a command upon a tenant's account and save what it comes to.
+
+    Returns:
+        The account afterwards and what happened; nothing if nothing changed.
+
+    Raises:
+        Refused: ``account_busy`` if others change it all the time; nothing was saved.
+    """
+    for _ in range(MAX_ATTEMPTS):
+        account = store.accounts([place.tenant_id])[place.tenant_id]
+        at = to_us(store.now())
+        events = tuple(decide(account, at))
+        if not events:
+            return account, ()
+        commit = AccountCommit(at, by, events)
+        after = evolve(account, commit)
+        try:
+            store.save([AccountSave(place.tenant_id, after, commit)])
+        except AccountChanged:
+            continue
+        return after, events
+    raise busy(place.tenant)
+
+
+def busy(tenant: str) -> Refused:
+    """Return the refusal of a command that others keep from being saved."""
+    return Refused(
+        f"others are changing the billing of {tenant} all the time; nothing was saved, try again",
+        code="account_busy",
+    )
+
+
+class Subscriptions:
+    """Keeps subscriptions and billing details; thread-safe.
+
+    Args:
+        store: where accounts are.
+        plans: what can be subscribed to.
+    """
+
+    def __init__(self, store: BillingStore, plans: Plans) -> None:
+        self._store = store
+        self._plans = plans
+
+    def subscribe(
+        self,
+        tenant: str,
+        plan: str,
+        *,
+        by: str,
+        version: int | None = None,
+        from_day: date | None = None,
+        anchor: date | None = None,
+    ) -> SubscriptionView:
+        """Put a tenant on a plan from a day on, or change its plan; the same again is nothing.
+
+        Args:
+            tenant: whose ledger.
+            plan: name.
+            by: who does it.
+            version: of the plan; by default the latest.
+            from_day: first local day; by default today.
+            anchor: begins a cycle of its own; by default the cycle stays, or is the plan's.
+
+        Raises:
+            NotFound: ``unknown_tenant``, ``unknown_plan``, ``unknown_plan_version``.
+            Refused: ``plan_retired``, ``period_closed`` and as `decisions.subscribe`.
+            InvalidInput: ``invalid_cycle``.
+        """
+        place = self._store.place(tenant)
+        view = self._plans.plan(plan, version=version)
+
+        def decide(account: BillingAccount, at: int) -> Sequence[Event]:
+            held = {(one.plan, one.version) for one in account.holdings}
+            if view.retired and (view.name, view.version) not in held:
+                raise Refused(f"{view.name} is retired: nobody new gets it", code="plan_retired")
+            return decisions.subscribe(
+                account,
+                view.plan,
+                version=view.version,
+                from_day=from_day or self._today(place),
+                anchor=anchor,
+                currency=place.currency,
+                timezone=place.timezone,
+            )
+
+        return _view(place, change(self._store, place, decide, by=by)[0])
+
+    def end(self, tenant: str, *, by: str, from_day: date | None = None) -> SubscriptionView:
+        """Put a tenant at list prices from a day on, by default today; again is nothing.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+            Refused: ``not_subscribed``, ``period_closed``, ``later_subscription``.
+        """
+        place = self._store.place(tenant)
+        day = from_day or self._today(place)
+        account, _ = change(
+            self._store,
+            place,
+            lambda account, at: decisions.end_subscription(account, from_day=day),
+            by=by,
+        )
+        return _view(place, account)
+
+    def set_details(self, tenant: str, details: BillingDetails, *, by: str) -> SubscriptionView:
+        """Say how a tenant's invoices are made out; the same again is nothing.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+            InvalidInput: ``invalid_payment_days``.
+        """
+        place = self._store.place(tenant)
+        account, _ = change(
+            self._store,
+            place,
+            lambda account, at: decisions.set_details(account, details),
+            by=by,
+        )
+        return _view(place, account)
+
+    def show(self, tenant: str) -> SubscriptionView:
+        """Return where a tenant's billing stands.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+        """
+        place = self._store.place(tenant)
+        return _view(place, self._store.accounts([place.tenant_id])[place.tenant_id])
+
+    def _today(self, place: Place) -> date:
+        return self._store.now().astimezone(zone(place.timezone)).date()
+
+
+def _view(place: Place, account: BillingAccount) -> SubscriptionView:
+    closed = None if account.last is None else account.closed_before
+    return SubscriptionView(
+        place.tenant, account.holdings, account.segments, account.details, closed
+    )

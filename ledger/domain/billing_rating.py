@@ -1,0 +1,453 @@
+"""Rates the days of a billing period from rollups: plan charges, and list prices for the rest.
+
+`rate_span` says what is owed for a span; `less_billed` takes off what earlier invoices billed of
+the same days. So all invoices of a span together bill what one would have, whatever came late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from decimal import Decimal, localcontext
+from typing import NamedTuple
+
+import msgspec
+
+from ledger.domain.billing_calendar import Span, Stretch
+from ledger.domain.budgets import matches
+from ledger.domain.invoice_parts import InvoiceLine, LineKind, LinePart, ServiceDays
+from ledger.domain.invoices import Invoice, UnpricedLine
+from ledger.domain.meters import STANDARD_METERS
+from ledger.domain.money import EXACT, plain, text
+from ledger.domain.plan_periods import PlanLine, PlanLineKind, rate_plan
+from ledger.domain.plans import Plan, PlanCharge
+from ledger.domain.tiers import ZERO, ChargePart, PartKind
+
+PlanKey = tuple[str, int]
+"""Name and version."""
+
+
+class UsageRow(msgspec.Struct, frozen=True, array_like=True):
+    """A billing rollup's row.
+
+    Attributes:
+        day: local day of the tenant.
+        meter: "" holds what belongs to no leaf: reversals' charges and what credit paid.
+        platform: the platform pays; nothing is charged.
+        price_version: of the sell price; "" where there is none.
+        rate: of one unit.
+        charge: unrounded, at list prices.
+        unpriced: part of the quantity that has no price.
+        credit: what prepaid credit paid.
+    """
+
+    day: date
+    provider: str
+    model: str
+    meter: str
+    byok: bool
+    platform: bool
+    price_version: str
+    rate: Decimal
+    quantity: Decimal
+    charge: Decimal
+    unpriced: Decimal
+    credit: Decimal
+
+
+class LineKey(NamedTuple):
+    """What makes two lines of two invoices the same position."""
+
+    first_day: date
+    after_day: date
+    kind: str
+    name: str
+    price_version: str
+    provider: str = ""
+    model: str = ""
+    meter: str = ""
+    byok: bool = False
+
+
+class RatedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What is owed for one position; the members of `InvoiceLine` before rounding and tax."""
+
+    key: LineKey
+    description: str
+    unrounded: Decimal
+    quantity: Decimal | None = None
+    billed: Decimal | None = None
+    unit: str = ""
+    unit_size: Decimal | None = None
+    unit_price: Decimal | None = None
+    parts: tuple[LinePart, ...] = ()
+    formula: str = ""
+    plan: PlanKey | None = None
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether entries of the ledger are behind it."""
+        return self.key.kind in (LineKind.CHARGE, LineKind.USAGE, LineKind.REVERSAL)
+
+
+class RatedSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is owed for a span.
+
+    Attributes:
+        lines: in the order in which they stand on an invoice.
+        credit: what prepaid credit paid of its usage.
+        unpriced: usage that no line holds.
+    """
+
+    lines: tuple[RatedLine, ...]
+    credit: Decimal
+    unpriced: tuple[UnpricedLine, ...]
+
+
+def rate_span(
+    span: Span,
+    stretches: Sequence[Stretch],
+    rows: Iterable[UsageRow],
+    *,
+    plans: Mapping[PlanKey, Plan],
+    unit_size: Callable[[str], Decimal],
+) -> RatedSpan:
+    """Return what is owed for a span.
+
+    Args:
+        span: its days.
+        stretches: which plan holds when.
+        rows: of these days.
+        plans: those of the stretches.
+        unit_size: units that a price row's rate was given for, by its version.
+    """
+    by_stretch: dict[Stretch, list[UsageRow]] = {one: [] for one in stretches}
+    credit = ZERO
+    for row in rows:
+        for stretch in stretches:
+            if stretch.first_day <= row.day < stretch.after_day:
+                by_stretch[stretch].append(row)
+        credit = EXACT.add(credit, row.credit)
+    lines: list[RatedLine] = []
+    unpriced: dict[tuple[str, str, str], Decimal] = {}
+    for stretch, found in by_stretch.items():
+        plan = plans[stretch.plan, stretch.version] if stretch.plan else None
+        rest = found
+        if plan is not None:
+            taken, rest = _shared(plan, found)
+            lines += _plan_lines(plan, span, stretch, taken)
+        lines += _list_lines(stretch, rest, plan, unit_size)
+        for row in rest:
+            if row.unpriced and not row.platform:
+                key = (row.provider, row.model, row.meter)
+                unpriced[key] = EXACT.add(unpriced.get(key, ZERO), row.unpriced)
+    return RatedSpan(
+        lines=tuple(lines),
+        credit=plain(credit),
+        unpriced=tuple(
+            UnpricedLine(provider=key[0], model=key[1], meter=key[2], quantity=plain(quantity))
+            for key, quantity in sorted(unpriced.items())
+            if quantity
+        ),
+    )
+
+
+def _shared(
+    plan: Plan, rows: Iterable[UsageRow]
+) -> tuple[dict[str, dict[date, Decimal]], list[UsageRow]]:
+    """Return what each charge takes, by day, and the rows that none takes."""
+    taken: dict[str, dict[date, Decimal]] = {}
+    rest = []
+    for row in rows:
+        if row.platform:
+            continue
+        if not row.meter:
+            if not _may_take(plan, row):
+                rest.append(row)
+            continue
+        charge = plan.charge_for(
+            provider=row.provider, model=row.model, meter=row.meter, byok=row.byok
+        )
+        if charge is None:
+            rest.append(row)
+            continue
+        days = taken.setdefault(charge.name, {})
+        days[row.day] = EXACT.add(days.get(row.day, ZERO), row.quantity)
+    return taken, rest
+
+
+def _may_take(plan: Plan, row: UsageRow) -> bool:
+    """Tell whether a charge could take usage of a model, whatever the meter.
+
+    What a reversal gives back of usage at list prices was never charged where a plan charges it.
+    """
+    return any(
+        (charge.byok or not row.byok)
+        and (not charge.providers or matches(charge.providers, row.provider))
+        and (not charge.models or matches(charge.models, row.model))
+        for charge in plan.charges
+    )
+
+
+def _plan_lines(
+    plan: Plan, span: Span, stretch: Stretch, taken: Mapping[str, Mapping[date, Decimal]]
+) -> list[RatedLine]:
+    windowed = {charge.name for charge in plan.charges if charge.window}
+    usage = {
+        name: [quantity for quantity in days.values() if quantity]
+        if name in windowed
+        else [_sum(days.values())]
+        for name, days in taken.items()
+    }
+    rated = rate_plan(
+        plan, span.period, usage, first_day=stretch.first_day, after_day=stretch.after_day
+    )
+    charges = {charge.name: charge for charge in plan.charges}
+    made = (_plan_line(line, stretch, charges) for line in rated.lines)
+    return [line for line in made if line.unrounded or line.quantity]
+
+
+_WHOLE_PLAN = {
+    PlanLineKind.OVERAGE: "use beyond the commitment",
+    PlanLineKind.TRUE_UP: "commitment that was not used up",
+    PlanLineKind.MINIMUM: "up to the minimum charge",
+}
+
+
+def _plan_line(line: PlanLine, stretch: Stretch, charges: Mapping[str, PlanCharge]) -> RatedLine:
+    key = LineKey(
+        stretch.first_day,
+        stretch.after_day,
+        line.kind.value,
+        line.name,
+        f"plan/{stretch.plan}@{stretch.version}",
+    )
+    plan = (stretch.plan, stretch.version)
+    if line.kind is PlanLineKind.CHARGE:
+        charge = charges[line.name]
+        detail = line.charge
+        single = _single_price(charge)
+        return RatedLine(
+            key=key,
+            description=line.name,
+            unrounded=line.amount,
+            quantity=line.quantity,
+            billed=None if detail is None else detail.billed,
+            unit=_unit(charge.meters),
+            unit_price=None if single is None else single[0],
+            unit_size=None if single is None else single[1],
+            parts=() if detail is None or single else tuple(map(_part, detail.parts)),
+            plan=plan,
+        )
+    proration = line.proration
+    shared = proration is not None and proration.amount != proration.full
+    return RatedLine(
+        key=key,
+        description=_WHOLE_PLAN.get(line.kind, line.name),
+        unrounded=line.amount,
+        formula=proration.formula if proration is not None and shared else "",
+        plan=plan,
+    )
+
+
+def _single_price(charge: PlanCharge) -> tuple[Decimal, Decimal] | None:
+    """Return the one price of a charge and its unit size; None where the amount has other parts."""
+    model = charge.model
+    tier = model.tiers[0]
+    simple = len(model.tiers) == 1 and not charge.window and not model.discount_percent
+    if not simple or tier.rate is None or tier.flat is not None or tier.cap is not None:
+        return None
+    return tier.rate, tier.unit_size
+
+
+def _part(part: ChargePart) -> LinePart:
+    usage = part.kind is PartKind.USAGE
+    return LinePart(
+        kind=part.kind.value,
+        tier=part.tier + 1,
+        quantity=part.billed if usage else part.quantity,
+        amount=part.amount,
+        unit_price=part.rate if usage else None,
+        unit_size=part.unit_size if usage else None,
+    )
+
+
+def _unit(meters: Sequence[str]) -> str:
+    units = {meter.unit for meter in STANDARD_METERS.values() if matches(meters, meter.name)}
+    return units.pop() if len(units) == 1 else ""
+
+
+def _list_lines(
+    stretch: Stretch,
+    rows: Iterable[UsageRow],
+    plan: Plan | None,
+    unit_size: Callable[[str], Decimal],
+) -> list[RatedLine]:
+    sums: dict[LineKey, list[Decimal]] = {}
+    for row in rows:
+        if row.platform:
+            continue
+        key = LineKey(
+            stretch.first_day,
+            stretch.after_day,
+            (LineKind.USAGE if row.meter else LineKind.REVERSAL).value,
+            "",
+            row.price_version,
+            row.provider,
+            row.model,
+            row.meter,
+            row.byok,
+        )
+        known = sums.setdefault(key, [ZERO, ZERO, row.rate])
+        known[0] = EXACT.add(known[0], EXACT.subtract(row.quantity, row.unpriced))
+        known[1] = EXACT.add(known[1], row.charge)
+    held = None if plan is None else (stretch.plan, stretch.version)
+    return [
+        _list_line(key, *numbers, held=held, unit_size=unit_size)
+        for key, numbers in sorted(sums.items())
+        if numbers[1] or (numbers[0] and numbers[2])
+    ]
+
+
+def _list_line(
+    key: LineKey,
+    quantity: Decimal,
+    charge: Decimal,
+    rate: Decimal,
+    *,
+    held: PlanKey | None,
+    unit_size: Callable[[str], Decimal],
+) -> RatedLine:
+    if not key.meter:
+        return RatedLine(
+            key=key,
+            description=_words(key.provider, key.model, "reversed"),
+            unrounded=plain(charge),
+            plan=held,
+        )
+    size = unit_size(key.price_version)
+    with localcontext(EXACT):
+        # An amount is billed units times the rate, so this has an end.
+        billed = charge / rate if rate else quantity
+    return RatedLine(
+        key=key,
+        description=_words(key.provider, key.model, key.meter, "own key" if key.byok else ""),
+        unrounded=plain(charge),
+        quantity=plain(quantity),
+        billed=plain(billed),
+        unit=_unit((key.meter,)),
+        unit_size=size,
+        unit_price=plain(EXACT.multiply(rate, size)),
+        plan=held,
+    )
+
+
+def _words(*words: str) -> str:
+    return " ".join(word for word in words if word)
+
+
+class Billed(NamedTuple):
+    """What earlier invoices billed of one position."""
+
+    line: InvoiceLine
+    unrounded: Decimal
+    quantity: Decimal
+    billed: Decimal
+
+
+def billed_lines(invoices: Iterable[Invoice], span: Span) -> tuple[dict[LineKey, Billed], Decimal]:
+    """Return what invoices billed of a span's days, and what credit they took off for them."""
+    found: dict[LineKey, Billed] = {}
+    credit = ZERO
+    for invoice in invoices:
+        for one in invoice.credits:
+            if _within(one.service, span):
+                credit = EXACT.add(credit, one.unrounded)
+        for line in invoice.lines:
+            if not _within(line.service, span):
+                continue
+            key = key_of(line)
+            known = found.get(key) or Billed(line, ZERO, ZERO, ZERO)
+            found[key] = Billed(
+                line,
+                EXACT.add(known.unrounded, line.unrounded),
+                EXACT.add(known.quantity, line.quantity or ZERO),
+                EXACT.add(known.billed, line.billed or ZERO),
+            )
+    return found, credit
+
+
+def key_of(line: InvoiceLine) -> LineKey:
+    """Return the position of an invoice's line."""
+    query = line.evidence.query if line.evidence is not None else None
+    return LineKey(
+        line.service.first_day,
+        line.service.after_day,
+        line.kind.value,
+        line.name,
+        line.price_version,
+        query.provider if query is not None else "",
+        query.model if query is not None else "",
+        query.meter if query is not None else "",
+        query.byok if query is not None else False,
+    )
+
+
+def less_billed(lines: Iterable[RatedLine], billed: Mapping[LineKey, Billed]) -> list[RatedLine]:
+    """Return what is owed beyond what was billed; nothing for a position that did not change."""
+    left = dict(billed)
+    differences = []
+    for line in lines:
+        before = left.pop(line.key, None)
+        changed = line if before is None else _less(line, before)
+        if changed is not None:
+            differences.append(changed)
+    for key, before in left.items():
+        gone = _less(_nothing(key, before.line), before)
+        if gone is not None:
+            differences.append(gone)
+    return differences
+
+
+def _less(line: RatedLine, before: Billed) -> RatedLine | None:
+    amount = EXACT.subtract(line.unrounded, before.unrounded)
+    quantity = EXACT.subtract(line.quantity or ZERO, before.quantity)
+    if not amount and not quantity:
+        return None
+    billed = EXACT.subtract(line.billed or ZERO, before.billed)
+    tiers = line.quantity is not None and line.unit_price is None
+    formula = f"{text(line.unrounded)} - {text(before.unrounded)} billed before"
+    return msgspec.structs.replace(
+        line,
+        unrounded=plain(amount),
+        quantity=None if line.quantity is None else plain(quantity),
+        billed=None if line.billed is None else plain(billed),
+        parts=(),
+        formula=formula if tiers or line.quantity is None else "",
+    )
+
+
+def _nothing(key: LineKey, line: InvoiceLine) -> RatedLine:
+    """Return a position as it is where nothing is owed for it any more."""
+    query = line.evidence.query if line.evidence is not None else None
+    none = None if line.quantity is None else ZERO
+    return RatedLine(
+        key=key,
+        description=line.description,
+        unrounded=ZERO,
+        quantity=none,
+        billed=none,
+        unit=line.unit,
+        unit_size=line.unit_size,
+        unit_price=line.unit_price,
+        plan=(query.plan, query.plan_version) if query is not None and query.plan else None,
+    )
+
+
+def _within(service: ServiceDays, span: Span) -> bool:
+    return span.first_day <= service.first_day and service.after_day <= span.after_day
+
+
+def _sum(numbers: Iterable[Decimal]) -> Decimal:
+    with localcontext(EXACT):
+        return sum(numbers, ZERO)

@@ -1,0 +1,190 @@
+"""Billing accounts and plans: one suite for the in-memory double and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+import pytest
+from fakes.billing_world import BillingWorld, Clock, memory_world, postgres_world
+from fixtures_postgres import Run
+
+from ledger.application.billing_ports import AccountChanged, AccountSave
+from ledger.domain.billing_account import (
+    AccountCommit,
+    BillingAccount,
+    BillingDetails,
+    DetailsSet,
+    evolve,
+)
+from ledger.domain.billing_calendar import Holding
+from ledger.domain.errors import InvalidInput, LedgerError, NotFound, Refused
+from ledger.domain.invoice_parts import Party
+
+
+@pytest.fixture(scope="module")
+def clock() -> Clock:
+    """Give the clock of all worlds of this module."""
+    return Clock()
+
+
+@pytest.fixture(scope="module", params=["memory", "postgres"])
+def world(
+    request: pytest.FixtureRequest, postgres_run: Run, clock: Clock
+) -> Iterator[BillingWorld]:
+    """Give a world that the tests share, each with tenants of its own."""
+    if request.param == "memory":
+        with memory_world(clock) as made:
+            made.publish()
+            yield made
+        return
+    with postgres_run.database(migrated=True) as url, postgres_world(clock, url) as made:
+        made.publish()
+        yield made
+
+
+def test_a_plan_has_versions_that_stay(world: BillingWorld) -> None:
+    """The same content is no new version; what was published can be had for good."""
+    world.publish(name="pro")
+    world.publish(name="pro")
+    world.publish(name="pro", fees=[{"name": "base", "amount": "40"}])
+    assert [world.plans.plan("pro", version=n).plan.fees[0].amount for n in (1, 2)] == [30, 40]
+    assert world.plans.plan("pro").latest == 2
+    assert [view.name for view in world.plans.list()] == ["pro", "team"]
+    with pytest.raises(NotFound) as caught:
+        world.plans.plan("pro", version=3)
+    assert caught.value.code == "unknown_plan_version"
+
+
+def test_a_retired_plan_is_kept_by_those_who_have_it(world: BillingWorld) -> None:
+    """Nobody else gets it until it is published again."""
+    world.open("kept", "late")
+    world.publish(name="old")
+    world.subscriptions.subscribe("kept", "old", by="ann")
+    world.plans.retire("old", by="ann")
+    assert world.subscriptions.subscribe("kept", "old", by="ann").holdings[0].plan == "old"
+    with pytest.raises(Refused) as caught:
+        world.subscriptions.subscribe("late", "old", by="ann")
+    assert caught.value.code == "plan_retired"
+    world.publish(name="old")
+    assert world.subscriptions.subscribe("late", "old", by="ann").holdings
+
+
+def test_a_subscription_changes_by_day_and_keeps_its_cycle(world: BillingWorld) -> None:
+    """A later version, then list prices; the same command again changes nothing."""
+    world.open("acme", timezone="Pacific/Auckland")
+    world.publish(fees=[{"name": "base", "amount": "60"}])
+    set_plan = world.subscriptions.subscribe
+    set_plan("acme", "team", version=1, from_day=date(2026, 11, 1), by="ann")
+    set_plan("acme", "team", from_day=date(2026, 11, 20), by="ann")
+    set_plan("acme", "team", from_day=date(2026, 11, 20), by="ann")
+    view = world.subscriptions.end("acme", from_day=date(2026, 12, 10), by="ann")
+    assert list(view.holdings) == [
+        Holding(date(2026, 11, 1), "team", 1),
+        Holding(date(2026, 11, 20), "team", 2),
+        Holding(date(2026, 12, 10)),
+    ]
+    [segment] = view.segments
+    assert (segment.cycle.timezone, segment.cycle.anchor) == (
+        "Pacific/Auckland",
+        date(2026, 1, 1),
+    )
+    place = world.store.place("acme")
+    account = world.store.accounts([place.tenant_id])[place.tenant_id]
+    folded = BillingAccount()
+    for commit in world.store.history(place.tenant_id):
+        folded = evolve(folded, commit)
+    assert (account.version, account) == (3, folded)
+
+
+@pytest.mark.parametrize(
+    ("plan", "day", "code"),
+    [
+        ("dollars", "2026-11-20", "plan_currency_differs"),
+        ("hourly", "2026-11-20", "window_not_billable"),
+        ("team", "2026-11-19", "later_subscription"),
+        ("nothing", "2026-11-20", "unknown_plan"),
+    ],
+)
+def test_a_subscription_that_cannot_be_is_refused(
+    world: BillingWorld, plan: str, day: str, code: str
+) -> None:
+    """With the reason."""
+    tenant = f"{plan}-subscriber"
+    world.open(tenant)
+    world.publish(name="dollars", currency="USD")
+    hourly = {"name": "c", "meters": ["tool.calls"], "model": {"tiers": [{"rate": "1"}]}}
+    world.publish(name="hourly", charges=[{**hourly, "window": "hour"}])
+    world.subscriptions.subscribe(tenant, "team", from_day=date(2026, 11, 20), by="ann")
+    with pytest.raises(LedgerError) as caught:
+        world.subscriptions.subscribe(tenant, plan, from_day=date.fromisoformat(day), by="ann")
+    assert caught.value.code == code
+
+
+def test_details_are_kept_and_checked(world: BillingWorld) -> None:
+    """Who buys; payment within a year."""
+    world.open("buyer")
+    details = BillingDetails(party=Party(name="Buyer Ltd"), payment_days=30)
+    assert world.subscriptions.set_details("buyer", details, by="ann").details == details
+    with pytest.raises(InvalidInput) as caught:
+        world.subscriptions.set_details("buyer", BillingDetails(payment_days=366), by="ann")
+    assert caught.value.code == "invalid_payment_days"
+    assert world.subscriptions.show("buyer").details == details
+
+
+def test_of_two_commits_upon_one_version_one_is_refused(world: BillingWorld) -> None:
+    """Nothing of the other is saved, and a number that it took is free again."""
+    world.open("twice")
+    place = world.store.place("twice")
+    commit = AccountCommit(1, "ann", (DetailsSet(BillingDetails(series="X")),))
+    save = AccountSave(place.tenant_id, evolve(BillingAccount(), commit), commit)
+    world.store.save([save])
+    with pytest.raises(AccountChanged):
+        world.store.save([save])
+    with pytest.raises(AccountChanged):
+        world.store.save_numbered({"T": 3}, lambda firsts: [save])
+    seen: list[int] = []
+    world.store.save_numbered({"T": 2}, lambda firsts: seen.append(firsts["T"]) or [])  # type: ignore[func-returns-value]
+    world.store.save_numbered({"T": 1}, lambda firsts: seen.append(firsts["T"]) or [])  # type: ignore[func-returns-value]
+    assert seen == [1, 3]
+    assert world.store.last_numbers()["T"] == 3
+    assert len(list(world.store.history(place.tenant_id))) == 1
+
+
+def test_rollups_hold_what_invoices_are_rated_from(world: BillingWorld) -> None:
+    """By price row and payer, with the day's changes and the ledger's last commit."""
+    world.open("rolled")
+    place = world.store.place("rolled")
+    world.use("rolled", "2026-11-02T10:00:00Z", tokens_input=1500, tool_calls=2)
+    own = {"quantities": {"tokens.input": 7}, "byok": True}
+    world.event("rolled", "own", "2026-11-02T10:00:00Z", own)
+    ours = {"quantities": {"tokens.input": 9}, "billable": "platform"}
+    world.event("rolled", "ours", "2026-11-02T10:00:00Z", ours)
+    taken = world.use("rolled", "2026-11-03T10:00:00Z", tokens_output=40)
+    world.void("rolled", taken)
+    world.catch_up()
+    asked = (place.tenant_id, date(2026, 11, 1), date(2026, 12, 1))
+    with world.store.snapshot() as usage:
+        [rows] = usage.rows([asked])
+        cut = usage.cuts([place.tenant_id])[place.tenant_id]
+        assert usage.first_days([place.tenant_id]) == {place.tenant_id: date(2026, 11, 2)}
+        both = [date(2026, 11, 2), date(2026, 11, 3)]
+        for position, days in ((0, both), (cut.position, [])):
+            changed = usage.changed([(place.tenant_id, date(2026, 12, 1), position)])
+            assert list(changed.get(place.tenant_id, [])) == days
+    found = {
+        (row.day.day, row.meter, row.byok, row.platform): (
+            row.price_version,
+            row.quantity,
+            row.charge,
+        )
+        for row in rows
+    }
+    assert {key: tuple(map(str, value)) for key, value in found.items()} == {
+        (2, "tokens.input", False, False): ("sell/chat@1.1", "1500", "1.5"),
+        (2, "tool.calls", False, False): ("sell/chat@1.3", "2", "0.006"),
+        (2, "tokens.input", True, False): ("", "7", "0"),
+        (2, "tokens.input", False, True): ("", "9", "0"),
+        (3, "tokens.output", False, False): ("sell/chat@1.2", "0", "0"),
+    }
+    assert (cut.through_commit, len(cut.chain)) == (6, 32)
