@@ -179,7 +179,8 @@ def methods_of(routes: Sequence[Any], scope: Any) -> list[str]:
 def _handle_errors(api: FastAPI, methods: Callable[[Any], list[str]]) -> None:
     """Answer problem documents where FastAPI has forms of its own.
 
-    Whatever else is raised goes on to the gate, which answers and logs it.
+    Whatever else is raised goes on to the gate too, which logs it; but Starlette answers it before
+    that, and would do so in plain text.
 
     Args:
         api: whose.
@@ -229,6 +230,7 @@ def _handle_errors(api: FastAPI, methods: Callable[[Any], list[str]]) -> None:
         response.headers.update(headers)
         return response
 
+    api.add_exception_handler(Exception, ledger_error)
     api.add_exception_handler(LedgerError, ledger_error)
     api.add_exception_handler(InvariantViolation, ledger_error)
     api.add_exception_handler(RequestValidationError, validation)

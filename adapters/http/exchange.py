@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -96,6 +96,22 @@ class Exchange:
             if len(pairs) != len(self._query):
                 raise InvalidInput("a query parameter is given twice", code="invalid_query")
         return self._query
+
+    def check_query(self, known: Collection[str]) -> None:
+        """Check that a request has no parameters but those of its route.
+
+        Args:
+            known: their names.
+
+        Raises:
+            InvalidInput: ``invalid_query``.
+        """
+        for name in self.query:
+            if name not in known:
+                there = f"there are {', '.join(sorted(known))}" if known else "there are none"
+                raise InvalidInput(
+                    f"there is no parameter {name[:40]!r} here; {there}", code="invalid_query"
+                )
 
     @property
     def who(self) -> Caller:

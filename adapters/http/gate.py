@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Set
@@ -22,7 +23,7 @@ from adapters.http.problems import CONTENT_TYPE, HttpProblem, headers_of, proble
 from adapters.http.rates import Rates
 from adapters.http.whole import WHOLE
 from ledger.application.access import Caller, KeyRefused, Keyring
-from ledger.domain.errors import LedgerError, Unavailable
+from ledger.domain.errors import InvalidInput, LedgerError, Unavailable
 
 if TYPE_CHECKING:
     from adapters.http.stream.endpoint import Stream
@@ -48,6 +49,8 @@ GATE = "tallybook.gate"
 """Name in the ASGI scope of what is no request under which the gate is: a WebSocket passes it
 unseen, and checks its key there itself."""
 
+_CONTROL = re.compile(rb"%(?:[01][0-9A-Fa-f]|7[Ff])")
+"""A control character of ASCII, percent-encoded."""
 _log = logging.getLogger(__name__)
 
 
@@ -124,6 +127,7 @@ class Gate:
         body = b""
         try:
             path = scope["path"]
+            _check_query(scope["query_string"])
             if path not in self._public:
                 await self._admit(exchange, scope, headers)
             if exchange.method not in ("GET", "HEAD"):
@@ -200,6 +204,16 @@ class Gate:
         if caller is None:
             caller = await asyncio.to_thread(self._keyring.authenticate, token, address)
         return caller
+
+
+def _check_query(text: bytes) -> None:
+    """Check that no parameter holds control characters, which no id has and PostgreSQL no NUL of.
+
+    Raises:
+        InvalidInput: ``invalid_query``.
+    """
+    if b"%" in text and _CONTROL.search(text):
+        raise InvalidInput("a query parameter holds control characters", code="invalid_query")
 
 
 class _Replay:

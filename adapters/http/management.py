@@ -23,7 +23,6 @@ from adapters.http.paths import template
 from ledger.application.access import require, require_platform
 from ledger.application.documents.encoding import to_json
 from ledger.application.services import Services
-from ledger.domain.errors import InvalidInput
 
 
 def exchange_of(request: Request) -> Exchange:
@@ -37,14 +36,7 @@ def exchange_of(request: Request) -> Exchange:
     exchange.route = template(route.path)
     exchange.path = request.path_params
     if exchange.query_string:
-        known = {"tenant", *_query_names(route.dependant)}
-        for name in exchange.query:
-            if name not in known:
-                raise InvalidInput(
-                    f"there is no parameter {name[:40]!r} here; there are"
-                    f" {', '.join(sorted(known))}",
-                    code="invalid_query",
-                )
+        exchange.check_query({"tenant", *_query_names(route.dependant)})
     return exchange
 
 

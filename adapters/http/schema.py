@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from adapters.http.gate import API_VERSION
+from adapters.http.gate import API_VERSION, PUBLIC_PATHS
 from adapters.http.operations import Body, Operation, Parameter
 from adapters.http.paths import template
 
@@ -108,10 +108,12 @@ def build(
     for operation in operations:
         paths.setdefault(operation.template, {})[operation.method.lower()] = _described(operation)
     _mend_management(paths, api)
-    for path in paths.values():
+    for name, path in paths.items():
         for method, described in path.items():
             if method in _METHODS:
                 _add_problems(described, method)
+                if name in PUBLIC_PATHS:
+                    described["security"] = []
     document["paths"] = {template(path): described for path, described in sorted(paths.items())}
     return document
 

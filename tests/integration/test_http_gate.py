@@ -151,6 +151,19 @@ def test_an_unknown_version_is_refused_and_the_known_one_taken(api: Api) -> None
     assert answer.status_code == 200
 
 
+def test_a_parameter_that_no_route_can_have_is_refused(api: Api) -> None:
+    """Control characters are in no id, PostgreSQL takes no NUL; a mistyped name is no filter."""
+    for path in (
+        "/v2/holds?tenant=a%00b",
+        "/v2/tenants/acme/usage?model=%1F",
+        "/v2/events?model=%7f",
+        "/v2/holds/h-1?colour=blue",
+        "/v2/tenants/acme/balance?=",
+    ):
+        problem(api.get(path), 422, "invalid_query")
+    problem(api.post("/v2/holds?colour=blue", ASK), 422, "invalid_query")
+
+
 def test_a_path_and_a_method_that_are_not_there_are_problems(api: Api) -> None:
     """Neither is a page of HTML."""
     problem(api.get("/v2/nothing"), 404, "unknown_path")
@@ -177,10 +190,12 @@ def test_a_failure_of_the_server_tells_nothing_of_its_inside(
         raise RuntimeError("the password is swordfish")
 
     monkeypatch.setattr(api.tallybook.reads, "now", fail)
-    answer = api.get("/readyz", key=None)
-    problem(answer, 500, "internal_error")
-    assert "swordfish" not in answer.text
-    assert [str(one) for one in api.observer.failures] == ["the password is swordfish"]
+    monkeypatch.setattr(api.tallybook.reads, "tenants", lambda **_: fail())
+    # A hot route, and one of FastAPI's.
+    for answer in (api.get("/readyz", key=None), api.get("/v2/tenants", key="platform")):
+        problem(answer, 500, "internal_error")
+        assert "swordfish" not in answer.text
+    assert [str(one) for one in api.observer.failures] == ["the password is swordfish"] * 2
 
 
 def test_a_use_of_a_key_is_counted_with_the_template_of_its_route(api: Api) -> None:

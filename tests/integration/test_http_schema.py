@@ -27,6 +27,17 @@ def test_the_schema_is_openapi_3_1_and_needs_no_key(api: Api) -> None:
     OpenAPIV31SpecValidator(document).validate()
 
 
+def test_the_schema_says_which_routes_need_no_key(api: Api) -> None:
+    """They are answered without one, and everything else is not."""
+    document = api.get("/openapi.json", key=None).json()
+    for path, methods in document["paths"].items():
+        for method, described in methods.items():
+            public = described.get("security", document["security"]) == []
+            assert public == (path in PUBLIC_PATHS), path
+            answer = api.call(method.upper(), path.replace("{", "").replace("}", ""), key=None)
+            assert (answer.status_code == 401) != public, path
+
+
 def test_every_route_says_which_scopes_open_it(api: Api) -> None:
     """Only the public ones open without any."""
     document = api.get("/openapi.json", key=None).json()

@@ -13,7 +13,6 @@ from ledger.application import ask_fields as fields
 from ledger.application.documents.encoding import to_json
 from ledger.application.documents.standing import standing_document
 from ledger.application.services import Services
-from ledger.domain.errors import InvalidInput
 
 MODELS = (BalanceDocument,)
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
@@ -56,11 +55,6 @@ def operations(services: Services) -> list[Operation]:
 
 def _as_of(exchange: Exchange) -> tuple[int | None, int | None] | None:
     """Return the commit or the moment that is asked for; None for now."""
-    for name in exchange.query:
-        if name not in ("as_of", "tenant"):
-            raise InvalidInput(
-                f"there is no parameter {name[:40]!r} here; there is as_of", code="invalid_query"
-            )
     given = exchange.query.get("as_of")
     if given is None:
         return None

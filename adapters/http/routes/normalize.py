@@ -16,7 +16,6 @@ from adapters.http.schema import reference
 from ledger.application.documents.calls import calls_json
 from ledger.application.responses import AUTO, Responses
 from ledger.application.services import Services
-from ledger.domain.errors import InvalidInput
 
 MODELS = (CallsDocument,)
 SSE = b"text/event-stream"
@@ -69,12 +68,6 @@ def _normalize(responses: Responses) -> Callable[[Exchange], Awaitable[Answer]]:
                 code="unsupported_media_type",
             )
         check_charset(parameters)
-        for name in exchange.query:
-            if name != "provider":
-                raise InvalidInput(
-                    f"there is no parameter {name[:40]!r} here; there is provider",
-                    code="invalid_query",
-                )
         provider = exchange.query.get("provider", AUTO)
         body = exchange.body.removeprefix(BOM)
         # On a thread: a stream of a long session takes as long as many requests.
