@@ -33,7 +33,9 @@ Message = MutableMapping[str, Any]
 
 API_VERSION = "2026-11-27"
 """The only value of ``Tallybook-Version`` so far."""
-PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/asyncapi.json"})
+PUBLIC_PATHS = frozenset(
+    {"/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/docs", "/docs/stream"}
+)
 BATCH_PATHS = frozenset(
     {
         "/v2/events",

@@ -197,7 +197,7 @@ def _add_problems(described: dict[str, Any], method: str) -> None:
 
 
 def _mend_management(paths: dict[str, Any], api: FastAPI) -> None:
-    """Say of FastAPI's routes which scopes open them."""
+    """Say of FastAPI's routes what hot routes say of themselves, and which scopes open them."""
     for route in api.routes:
         if not isinstance(route, APIRoute):
             continue
@@ -206,5 +206,21 @@ def _mend_management(paths: dict[str, Any], api: FastAPI) -> None:
             scopes += getattr(dependency.call, "scopes", ())
         described = paths.get(route.path_format, {})
         for method in route.methods or ():
-            if scopes and method.lower() in described:
-                described[method.lower()]["x-scopes"] = scopes
+            one = described.get(method.lower())
+            if one is None:
+                continue
+            if scopes:
+                one["x-scopes"] = scopes
+            _say(one, route)
+
+
+def _say(described: dict[str, Any], route: APIRoute) -> None:
+    """Use a handler's docstring as everywhere else: its first line is the summary."""
+    if route.summary is None and described.get("description"):
+        summary, _, rest = described.pop("description").partition("\n\n")
+        described["summary"] = " ".join(summary.split())
+        if rest:
+            described["description"] = rest
+    for status, answer in described["responses"].items():
+        if answer["description"] == "Successful Response":
+            answer["description"] = HTTPStatus(int(status)).phrase

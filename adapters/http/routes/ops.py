@@ -1,4 +1,4 @@
-"""Operations: does the process live, can it commit, what does it count, what is the schema.
+"""Operations: does the process live, can it commit, what does it count, what is served here.
 
 None but the metrics needs a key.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import msgspec
 
 from adapters.http.exchange import Answer, Exchange
 from adapters.http.lifecycle import Lifecycle
 from adapters.http.operations import Body, Operation
+from adapters.http.pages import html, reference, stream
 from adapters.http.problems import HttpProblem
 from adapters.http.scraping import CONTENT_TYPE, Scrape
 from adapters.http.stream.asyncapi import encoded as stream_schema
@@ -68,6 +70,14 @@ def operations(
         del exchange
         return Answer(stream_schema())
 
+    @cache
+    def docs() -> bytes:
+        return reference.render(msgspec.json.decode(schema()))
+
+    @cache
+    def stream_docs() -> bytes:
+        return stream.render(msgspec.json.decode(stream_schema()))
+
     def operation(path: str, handler: Callable[[Exchange], object], summary: str) -> Operation:
         return Operation(
             method="GET",
@@ -85,6 +95,27 @@ def operations(
         operation("/readyz", readyz, "Say whether the ledger can be asked."),
         operation("/openapi.json", openapi, "Return this schema."),
         operation("/asyncapi.json", asyncapi, "Return the schema of the stream."),
+        _page("/docs", docs, "Show every route to people."),
+        _page("/docs/stream", stream_docs, "Show the stream to people."),
+    )
+
+
+def _page(path: str, render: Callable[[], bytes], summary: str) -> Operation:
+    async def show(exchange: Exchange) -> Answer:
+        del exchange
+        # The first time it takes a while.
+        body = await asyncio.to_thread(render)
+        return Answer(body, content_type=html.CONTENT_TYPE, headers=html.HEADERS)
+
+    return Operation(
+        method="GET",
+        path=path,
+        handler=show,
+        scopes=(),
+        summary=summary,
+        tag="operations",
+        answers={200: Body(schema={"type": "string"}, content_types=("text/html",))},
+        tenant_in="none",
     )
 
 
