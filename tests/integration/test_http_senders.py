@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fakes.stream_world import Server
 
@@ -79,6 +80,36 @@ def test_litellm_s_own_callbacks_count_every_call_once(server: Server) -> None:
     assert by_lago.quantities == {"tokens.input": 10, "tokens.output": 20}
     [balance] = server.tallybook.reads.balances("acme")
     assert (balance.events, balance.unpriced) == (3, 3)
+
+
+def test_our_litellm_callback_counts_every_call_once_with_its_parts_and_whose_it_is(
+    server: Server,
+) -> None:
+    """Sync, async and streams: parts do not overlap; key, team, user; what failed used nothing."""
+    found = run("litellm_callback", server, "platform")
+    assert found == {"empty": True, "calls": 10}
+    usage = lines(server, "acme")
+    assert set(usage) == {"sync", "stream", "async", "async-stream"}
+    for id, line in usage.items():
+        assert (line.source, line.provider) == ("litellm", "openai"), id
+        assert line.quantities == {
+            "tokens.input": 700,
+            "tokens.input.cache_read": 200,
+            "tokens.input.audio": 100,
+            "tokens.output": 330,
+            "tokens.output.reasoning": 120,
+            "tokens.output.audio": 50,
+        }, id
+        address = f"http://127.0.0.1:{server.port}/v2/events/{line.ref.rpartition(':')[2]}"
+        entry = httpx.get(address, headers={"Authorization": "Bearer acme"}).json()
+        assert (entry["user"], entry["project"], entry["api_key"]) == ("ann", "desk", "desk key")
+        assert entry["labels"] == {
+            "team": "support desk",
+            "team_id": "team-7",
+            "organization": "acme",
+        }
+        assert entry["request_id"] == f"chatcmpl-{id}"
+        assert json.loads(entry["raw"])["prompt_tokens"] == 1000
 
 
 def test_openmeter_s_sdk_counts_every_event_once(server: Server) -> None:
