@@ -1,0 +1,74 @@
+"""Texts and numbers as an invoice shows them: cleaned, grouped, exact.
+
+Whatever a name holds, it is shown as text and nothing else: control characters and those that
+turn the direction of writing go, and words that no column can hold may be broken.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from decimal import Decimal
+
+from ledger.domain.invoice_parts import ServiceDays
+from ledger.domain.money import EXACT, decimals_of, minor_units, plain
+
+LONGEST_WORD = 24
+"""Characters of a word that stay together; longer ones get places to break."""
+_PIECE = 12
+_BREAK = "\u200b"
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+# C0 and C1 controls, line and paragraph separators: a blank.
+_BLANKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What reorders or hides text, byte-order marks, and characters that are none.
+_GONE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff]")
+_JOINT = re.compile(r"(?<=[-./_:@,])")
+_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
+
+
+def clean(value: str) -> str:
+    """Return a text of one line that shows what it says and can be broken anywhere it must."""
+    value = value.encode("utf-8", "replace").decode("utf-8")
+    value = " ".join(_GONE.sub("", _BLANKS.sub(" ", value)).split())
+    return _WORD.sub(lambda found: _breakable(found[0]), value)
+
+
+def shortened(value: str, length: int) -> str:
+    """Return a text as `clean` does, cut to so many characters where there is room for no more."""
+    value = clean(value).replace(_BREAK, "")
+    return value if len(value) <= length else f"{value[: length - 1]}\u2026"
+
+
+def _breakable(word: str) -> str:
+    return _BREAK.join(
+        piece[start : start + _PIECE]
+        for piece in _JOINT.split(word)
+        for start in range(0, len(piece), _PIECE)
+    )
+
+
+def number(value: Decimal, *, decimals: int = 0) -> str:
+    """Return a decimal in full, thousands grouped, with at least so many decimals: 1,234.50."""
+    value = plain(value)
+    shown = f"{value.quantize(Decimal(1).scaleb(-decimals), context=EXACT):,f}"
+    if decimals_of(value) > decimals:
+        shown = f"{value:,f}"
+    return shown.replace("-", "\u2212")
+
+
+def amount(value: Decimal, currency: str) -> str:
+    """Return an amount with the decimals of its currency, or more where it has more."""
+    return number(value, decimals=minor_units(currency))
+
+
+def day(value: date) -> str:
+    """Return a day: 1 Nov 2026."""
+    return f"{value.day} {_MONTHS[value.month - 1]} {value.year}"
+
+
+def days(value: ServiceDays) -> str:
+    """Return first and last day, both inclusive as people read them: 1 Nov 2026 to 30 Nov 2026."""
+    last = value.after_day - timedelta(days=1)
+    if last <= value.first_day:
+        return day(value.first_day)
+    return f"{day(value.first_day)} \u2013 {day(last)}"
