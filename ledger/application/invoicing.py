@@ -176,7 +176,7 @@ class Invoicing:
                     )
                 return _stored(row)
             try:
-                self._finalize([(place, row)], by)
+                self._finalize([(place, id)], by)
             except AccountChanged:
                 continue
         raise busy(tenant)
@@ -192,16 +192,15 @@ class Invoicing:
         while rows := self.list(tenant=tenant, status=InvoiceStatus.DRAFT, limit=AT_ONCE):
             # One a tenant: two of one account would be two commits upon one version.
             first = {row.tenant_id: row for row in reversed(rows)}
-            drafts = [(self._store.place(row.tenant), row) for row in first.values()]
+            drafts = [(self._store.place(row.tenant), row.id) for row in first.values()]
             drafts.sort(key=lambda draft: draft[0].tenant_id)
             try:
-                self._finalize(drafts, by)
+                done += self._finalize(drafts, by)
             except AccountChanged:
                 failures += 1
                 if failures > MAX_ATTEMPTS * AT_ONCE:
                     raise busy(rows[0].tenant) from None
                 continue
-            done += len(drafts)
         return done
 
     def move(
@@ -292,9 +291,21 @@ class Invoicing:
         self._store.save_numbered({series: 1}, make)
         return StoredInvoice(InvoiceStatus.FINALIZED, issued[-1])
 
-    def _finalize(self, drafts: Sequence[tuple[Place, InvoiceRow]], by: str) -> None:
+    def _finalize(self, asked: Sequence[tuple[Place, str]], by: str) -> int:
+        """Make those final that are still drafts; return how many that were."""
         platform = self.settings()
-        accounts = self._store.accounts([place.tenant_id for place, _ in drafts])
+        # Before their rows: a row that changes afterwards is told by its account's version.
+        accounts = self._store.accounts([place.tenant_id for place, _ in asked])
+        drafts = []
+        for place, id in asked:
+            row = self._store.invoice(place.tenant_id, id)
+            if row is not None and row.status is InvoiceStatus.DRAFT:
+                head = accounts[place.tenant_id].invoices.get(id)
+                if head is None or head.status is not InvoiceStatus.DRAFT:
+                    raise AccountChanged(f"account {place.tenant_id} changed meanwhile")
+                drafts.append((place, row))
+        if not drafts:
+            return 0
         now = self._store.now()
         series_of = {
             place.tenant_id: accounts[place.tenant_id].details.series or platform.series or SERIES
@@ -328,6 +339,7 @@ class Invoicing:
             return saves
 
         self._store.save_numbered(wanted, make)
+        return len(drafts)
 
     def _change(self, place: Place, by: str, decide: Callable[[BillingAccount], _Change]) -> None:
         for _ in range(MAX_ATTEMPTS):
