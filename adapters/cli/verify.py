@@ -11,10 +11,13 @@ import typer
 from rich.text import Text
 
 from adapters.cli.output import ExitCode, JsonOption, err, number, out, print_json
+from adapters.cli.protection_output import user
 from adapters.cli.services import OpenServices
+from ledger.application.audit_log import AuditLog
 from ledger.application.replay import Difference
-from ledger.application.verify import Progress, VerifyReport, verify
+from ledger.application.verify import Progress, VerifyReport, keep, verify
 from ledger.application.verify_prices import price_differences
+from ledger.domain.errors import Unavailable
 
 PROGRESS_EVERY_S = 5.0
 """Seconds between two lines of progress where they cannot overwrite each other."""
@@ -39,12 +42,13 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
         with open_services() as services, services.audit() as view:
             report = verify(view=view, tenant=tenant, deep=deep, progress=_progress())
             prices = price_differences(reads=services.reads, prices=services.prices, tenant=tenant)
-        if prices:
-            report = msgspec.structs.replace(
-                report,
-                differences=[*report.differences, *prices],
-                total=report.total + len(prices),
-            )
+            if prices:
+                report = msgspec.structs.replace(
+                    report,
+                    differences=[*report.differences, *prices],
+                    total=report.total + len(prices),
+                )
+            _keep(services.audit_log, report, tenant)
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")
         if json:
@@ -53,6 +57,14 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
             _show(report)
         if not report.clean:
             raise typer.Exit(ExitCode.INTEGRITY)
+
+
+def _keep(log: AuditLog, report: VerifyReport, tenant: str | None) -> None:
+    try:
+        keep(log, report, tenant=tenant, who=user(""))
+    except Unavailable as error:
+        # What was found is worth more than that it is written down.
+        err().print(f"the result is not in the audit log: {error}", markup=False)
 
 
 def _progress() -> Callable[[Progress], None]:

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from adapters.http.gate import API_VERSION
 from adapters.http.metrics import Metrics
 from ledger.application.services import Services
+from ledger.application.verify import ACT, Verified
 from ledger.domain.errors import LedgerError
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
@@ -37,10 +38,15 @@ class Standing(msgspec.Struct, frozen=True):
     Attributes:
         lag: log positions that the daily rollups are behind.
         unpriced: events without a price that wait for one; at most `MOST_UNPRICED` are counted.
+        verified_at: when the whole ledger was last audited, microseconds since the epoch; None if
+            it never was.
+        differences: that were found then.
     """
 
     lag: int
     unpriced: int
+    verified_at: int | None = None
+    differences: int = 0
 
 
 class Scrape:
@@ -89,9 +95,14 @@ class Scrape:
     def _ask(self) -> Standing | None:
         reads = self._services.reads
         try:
-            return Standing(reads.rollup_lag(), len(reads.unpriced(limit=MOST_UNPRICED)))
+            lag, unpriced = reads.rollup_lag(), len(reads.unpriced(limit=MOST_UNPRICED))
+            audits = self._services.audit_log.list(tenant="", act=ACT, limit=1)
         except LedgerError:
             return None
+        for line in audits:
+            found = msgspec.convert(line.detail, Verified)
+            return Standing(lag, unpriced, line.at, found.differences)
+        return Standing(lag, unpriced)
 
     def _answered(self, asking: asyncio.Task[Standing | None]) -> None:
         self._asking = None
@@ -136,4 +147,16 @@ class _Facts(Collector):
             "tallybook_unpriced_events",
             f"Events that wait for a price, up to {MOST_UNPRICED}.",
             value=standing.unpriced,
+        )
+        if standing.verified_at is None:
+            return
+        yield GaugeMetricFamily(
+            "tallybook_verify_differences",
+            "What the last audit of the whole ledger found.",
+            value=standing.differences,
+        )
+        yield GaugeMetricFamily(
+            "tallybook_verify_timestamp_seconds",
+            "When that was.",
+            value=standing.verified_at / 1_000_000,
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from ledger.application.audit_log import OK, AuditLog
 from ledger.application.ports import AskedKeys, AuditView, StoredCommit, TenantRow
 from ledger.application.recorded import taken_fingerprint, taken_key
 from ledger.application.replay import (
@@ -38,6 +39,8 @@ from ledger.domain.errors import NotFound
 from ledger.domain.ledger import LedgerState
 from ledger.domain.usage import key_digest
 
+ACT = "ledger.verified"
+"""Act of the audit log that keeps what an audit found; its detail is a `Verified`."""
 TENANTS_AT_ONCE = 200
 """Tenants whose rows are read together."""
 _CORRECTIONS = UsageVoided | UsageAdjusted | UsageRerated | CorrectionApplied
@@ -95,6 +98,47 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     def entries_per_s(self) -> int:
         """Return how many entries a second were folded, everything compared."""
         return round(self.entries / self.seconds) if self.seconds else 0
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of an audit.
+
+    Attributes:
+        differences: how many there were.
+        commits: commits read.
+        head: the log's last notification id then.
+        deep: whether fingerprints and amounts were computed again too.
+    """
+
+    differences: int
+    commits: int
+    head: int
+    deep: bool
+
+
+def keep(log: AuditLog, report: VerifyReport, *, tenant: str | None, who: str) -> None:
+    """Write down what an audit found.
+
+    Args:
+        log: the audit log.
+        report: of the audit.
+        tenant: whose ledger it was of; None for all.
+        who: had it made.
+
+    Raises:
+        Unavailable: it could not be written, or it is unknown whether it was.
+    """
+    kept = Verified(
+        differences=report.total, commits=report.commits, head=report.head, deep=report.deep
+    )
+    log.write(
+        act=ACT,
+        who=who,
+        via="cli",
+        tenant=tenant,
+        outcome=OK if report.clean else "integrity",
+        detail=msgspec.structs.asdict(kept),
+    )
 
 
 def verify(

@@ -14,8 +14,12 @@ from projections_world import World, traffic, world
 from typer.testing import CliRunner, Result
 
 from adapters.cli import verify
+from adapters.memory import MemoryAuditLog
 from adapters.postgres.audit import open_audit
+from ledger.application.audit_log import AuditLine, AuditLog
 from ledger.application.ports import AuditView
+from ledger.application.verify import ACT
+from ledger.domain.errors import Unavailable
 
 NO_READS = SimpleNamespace(tenants=list, shapes=lambda _: ())
 DAMAGE = (
@@ -25,7 +29,15 @@ DAMAGE = (
 )
 
 
-def run(one: World, *arguments: str) -> Result:
+class Away(MemoryAuditLog):
+    """An audit log that cannot be written now."""
+
+    def append(self, line: AuditLine) -> None:
+        """Fail."""
+        raise Unavailable("away", code="connection_lost")
+
+
+def run(one: World, *arguments: str, log: MemoryAuditLog | None = None) -> Result:
     """Run the command over a world."""
     app = typer.Typer()
 
@@ -39,7 +51,8 @@ def run(one: World, *arguments: str) -> Result:
     @contextmanager
     def open_services() -> Iterator[Any]:
         # These worlds rate with prices that are in no book: test_verify_prices.py has real ones.
-        yield SimpleNamespace(audit=audit, reads=NO_READS, prices=None)
+        kept = AuditLog(log or MemoryAuditLog(lambda: 0))
+        yield SimpleNamespace(audit=audit, reads=NO_READS, prices=None, audit_log=kept)
 
     verify.register(app, open_services)
     return CliRunner().invoke(app, ["verify", *arguments])
@@ -100,3 +113,18 @@ def test_json_has_the_same_for_programs(ledger: World) -> None:
     assert difference["code"] == "balance"
     assert difference["what"].endswith(" events")
     assert int(difference["found"]) == int(difference["expected"]) + 1
+
+
+def test_what_was_found_is_in_the_audit_log_if_that_can_be_written(ledger: World) -> None:
+    """One ledger's audit is that tenant's line; the result counts for more than its line."""
+    log = MemoryAuditLog(lambda: 5)
+    assert run(ledger, "--tenant", "acme", log=log).exit_code == 0
+    damage(ledger)
+    assert run(ledger, "--deep", log=log).exit_code == 5
+    whole, one = AuditLog(log).list(act=ACT)
+    assert (one.tenant, one.outcome, one.detail["differences"]) == ("acme", "ok", 0)
+    assert (whole.tenant, whole.outcome, whole.detail["differences"]) == ("", "integrity", 1)
+    assert whole.detail["deep"] is True
+    result = run(ledger, log=Away(lambda: 5))
+    assert result.exit_code == 5
+    assert "the result is not in the audit log: away" in result.stderr

@@ -11,7 +11,11 @@ from adapters.http import scraping
 from adapters.http.exchange import Exchange
 from adapters.http.metrics import Metrics
 from adapters.http.scraping import Scrape
+from adapters.memory import MemoryAuditLog
+from ledger.application import verify
+from ledger.application.audit_log import AuditLog
 from ledger.application.services import Services
+from ledger.application.verify import VerifyReport
 from ledger.application.watching import BatchDone
 from ledger.application.workingset import Prepared
 from ledger.domain.commands import Outcome
@@ -84,12 +88,39 @@ class Database:
         return [None, None]
 
 
+def test_the_last_audit_of_the_whole_ledger_is_told() -> None:
+    """How much differed, and when; nothing before there was one."""
+    log = AuditLog(MemoryAuditLog(lambda: 1_500_000))
+    services = cast("Services", SimpleNamespace(reads=Database(), audit_log=log))
+
+    def text() -> bytes:
+        return asyncio.run(Scrape(Metrics(), services).text())
+
+    report = VerifyReport(
+        tenants=1,
+        commits=1,
+        entries=1,
+        seconds=1.0,
+        head=1,
+        rollup_position=1,
+        deep=False,
+        differences=(),
+        total=3,
+    )
+    verify.keep(log, report, tenant="acme", who="ann")
+    assert b"tallybook_verify" not in text()
+    verify.keep(log, report, tenant=None, who="ann")
+    assert b"tallybook_verify_differences 3.0" in text()
+    assert b"tallybook_verify_timestamp_seconds 1.5" in text()
+
+
 def test_a_database_that_is_away_or_hangs_is_told_and_not_waited_for(monkeypatch: Any) -> None:
     """Counts are answered all the same, and no more than one scrape has a thread that waits."""
     monkeypatch.setattr(scraping, "PATIENCE_S", 0.01)
     now = [0.0]
     reads = Database()
-    services = cast("Services", SimpleNamespace(reads=reads))
+    log = SimpleNamespace(list=lambda **members: [])
+    services = cast("Services", SimpleNamespace(reads=reads, audit_log=log))
     scrape = Scrape(Metrics(), services, clock=lambda: now[0])
 
     async def run() -> None:
