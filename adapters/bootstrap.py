@@ -429,6 +429,8 @@ def _counting_together(
         yield settings, lambda slot: None
         return
     with TemporaryDirectory(prefix="tallybook-metrics-") as directory:
+        for slot in (metrics.SUPERVISOR, *map(str, range(settings.workers))):
+            metrics.reserve(directory, slot)
         metrics.share(directory, metrics.SUPERVISOR)
         counts = metrics.Metrics()
 

@@ -25,11 +25,11 @@ from prometheus_client import (
     disable_created_metrics,
     values,
 )
-from prometheus_client.multiprocess import mark_process_dead
 
 from adapters.http.exchange import Exchange
 from ledger.application.watching import BatchDone
 from ledger.domain.commands import Outcome, RerateUsage
+from ledger.domain.errors import Unavailable
 from ledger.domain.holds import AuthorizeHold, CaptureHold, ExtendHold, ProgressHold, VoidHold
 from ledger.domain.holds import ReverseCharge as Reverse
 from ledger.domain.usage import AdjustUsage, RecordUsage, VoidUsage
@@ -38,6 +38,10 @@ DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Where `prometheus_client` looks for the directory of several processes' files."""
 SUPERVISOR = "supervisor"
 """Slot of the process that looks after workers."""
+FILE_BYTES = 1 << 20
+"""Size of a file to count in, several times what all series take."""
+KINDS = ("counter", "histogram", "gauge_livesum")
+"""Files of a process, by the names that `prometheus_client` gives them."""
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
@@ -54,6 +58,42 @@ _FAMILIES = ("invalid_", "exists_with_different_")
 """Begin of codes that end in the name of a member."""
 
 
+class CannotCount(Unavailable):
+    """There is no room for what workers count."""
+
+    default_code = "metrics_unavailable"
+
+
+def reserve(directory: str, slot: str, *, kinds: Sequence[str] = KINDS) -> None:
+    """Make a process's files new and with all the room that they will need.
+
+    They are mapped into memory: should the disk be full when a page of them is first written, the
+    system would kill the process. Whoever reads meanwhile sees the old file or the new one.
+
+    Args:
+        directory: of all processes.
+        slot: whose.
+        kinds: which of its files.
+
+    Raises:
+        CannotCount: ``metrics_unavailable``: there is no room.
+    """
+    for kind in kinds:
+        path = Path(directory) / f"{kind}_{slot}.db"
+        new = path.with_suffix(".new")
+        try:
+            with new.open("wb") as file:
+                file.truncate(FILE_BYTES)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
+            new.replace(path)
+        except OSError as error:
+            raise CannotCount(
+                f"there is no room in {directory} for what workers count: {error.strerror}; make"
+                " some, or let TMPDIR name another place"
+            ) from None
+
+
 def share(directory: str, slot: str) -> None:
     """Let this process count in a file beside those of others; before it makes its `Metrics`.
 
@@ -67,8 +107,8 @@ def share(directory: str, slot: str) -> None:
 
 def forget_dead(directory: str, slot: str) -> None:
     """Count a process as gone, whose counters stay."""
-    with contextlib.suppress(FileNotFoundError):
-        mark_process_dead(slot, directory)  # type: ignore[no-untyped-call] # it has no types
+    with contextlib.suppress(CannotCount):
+        reserve(directory, slot, kinds=("gauge_livesum",))
 
 
 class Metrics:

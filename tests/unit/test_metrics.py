@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from adapters.http import scraping
+import pytest
+
+from adapters.http import metrics, scraping
 from adapters.http.exchange import Exchange
-from adapters.http.metrics import Metrics
+from adapters.http.metrics import CannotCount, Metrics
 from adapters.http.scraping import Scrape
 from adapters.memory import MemoryAuditLog
 from ledger.application import verify
@@ -23,31 +26,31 @@ from ledger.domain.errors import Unavailable
 from ledger.domain.holds import VoidHold
 
 
-def read(metrics: Metrics, name: str, **labels: str) -> float | None:
+def read(counts: Metrics, name: str, **labels: str) -> float | None:
     """Return a sample of what is counted."""
-    return metrics.registry.get_sample_value(name, labels)
+    return counts.registry.get_sample_value(name, labels)
 
 
 def test_no_label_has_a_value_that_a_client_chooses() -> None:
     """A path without a route, and a method that is none, are one series for all of them."""
-    metrics = Metrics()
+    counts = Metrics()
     for method, path in (("BREW", "/tea/1"), ("SMOKE", "/tea/2")):
         exchange = Exchange(method, {}, b"", path)
         exchange.path = {"hold": path}
         exchange.status = 404
-        metrics.finished(exchange, seconds=0.004, error=None)
+        counts.finished(exchange, seconds=0.004, error=None)
     labels = {"method": "other", "route": "-"}
-    assert read(metrics, "tallybook_http_requests_total", status="404", **labels) == 2
-    assert read(metrics, "tallybook_http_request_seconds_bucket", le="0.005", **labels) == 2
-    assert read(metrics, "tallybook_http_request_seconds_bucket", le="0.0025", **labels) == 0
+    assert read(counts, "tallybook_http_requests_total", status="404", **labels) == 2
+    assert read(counts, "tallybook_http_request_seconds_bucket", le="0.005", **labels) == 2
+    assert read(counts, "tallybook_http_request_seconds_bucket", le="0.0025", **labels) == 0
 
 
 def test_codes_that_name_a_member_are_one_series() -> None:
     """There are as many of them as documents have members."""
-    metrics = Metrics()
+    counts = Metrics()
     codes = ["exists_with_different_amount", "exists_with_different_ttl", "voided"]
     command = VoidHold("acme", "h", "v")
-    metrics.done(
+    counts.done(
         BatchDone(
             [Prepared("acme", command)] * 3,
             [Outcome(code) for code in codes],
@@ -58,11 +61,22 @@ def test_codes_that_name_a_member_are_one_series() -> None:
         )
     )
     name = "tallybook_holds_total"
-    assert read(metrics, name, operation="void", code="exists_with_different") == 2
-    assert read(metrics, name, operation="void", code="voided") == 1
-    assert read(metrics, "tallybook_batch_commands_sum") == 3
-    assert read(metrics, "tallybook_ingest_lag_seconds_sum") == 1.0
-    assert read(metrics, "tallybook_batch_seconds_sum") == 0.5
+    assert read(counts, name, operation="void", code="exists_with_different") == 2
+    assert read(counts, name, operation="void", code="voided") == 1
+    assert read(counts, "tallybook_batch_commands_sum") == 3
+    assert read(counts, "tallybook_ingest_lag_seconds_sum") == 1.0
+    assert read(counts, "tallybook_batch_seconds_sum") == 0.5
+
+
+def test_room_is_made_before_anything_is_counted_in_it(tmp_path: Path) -> None:
+    """A page that is first written on a full disk would be the end of the process."""
+    metrics.reserve(str(tmp_path), "0")
+    sizes = {path.name: path.stat() for path in tmp_path.iterdir()}
+    assert sorted(sizes) == ["counter_0.db", "gauge_livesum_0.db", "histogram_0.db"]
+    assert all(one.st_blocks * 512 >= metrics.FILE_BYTES for one in sizes.values())
+    with pytest.raises(CannotCount) as refused:
+        metrics.reserve(str(tmp_path / "nowhere"), "0")
+    assert refused.value.code == "metrics_unavailable"
 
 
 class Database:
