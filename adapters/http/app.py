@@ -133,9 +133,6 @@ def build(
     api = FastAPI(
         title=TITLE, openapi_url=None, docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY
     )
-    for router in routes.routers(services):
-        # Not `include_router`: newer versions hide the routes behind it from the schema.
-        api.router.routes.extend(router.routes)
 
     @cache
     def schema() -> bytes:
@@ -148,6 +145,9 @@ def build(
         scrape=Scrape(counts, services, clock=clock),
         open_metrics=open_metrics,
     )
+    for router in routes.routers(services, operations):
+        # Not `include_router`: newer versions hide the routes behind it from the schema.
+        api.router.routes.extend(router.routes)
     streams = Stream(services, counted=counts.streams)
     dispatch = Dispatch(operations, api, streams)
     _handle_errors(api, lambda scope: methods_of([*dispatch.routes, *api.routes], scope))

@@ -14,7 +14,9 @@ import msgspec
 
 from adapters.http.exchange import Exchange, named_tenant
 from adapters.http.problems import HttpProblem
+from ledger.application.audit_log import AuditLog
 from ledger.application.audited import Actor, audited
+from ledger.application.key_uses import KeyUseReads
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
 from ledger.application.services import Services
@@ -87,6 +89,20 @@ class Context:
         mine = self.exchange.who.tenant
         reads = self.services.protection_reads
         return reads if mine is None else reads.for_tenant(mine)
+
+    @property
+    def audit_log(self) -> AuditLog:
+        """Return the audit log, as the caller may read it."""
+        mine = self.exchange.who.tenant
+        log = self.services.audit_log
+        return log if mine is None else log.for_tenant(mine)
+
+    @property
+    def key_uses(self) -> KeyUseReads:
+        """Return the uses of keys, as the caller may read them."""
+        mine = self.exchange.who.tenant
+        uses = self.services.key_uses
+        return uses if mine is None else uses.for_tenant(mine)
 
     def document(self, *, tenant: bool = True) -> dict[str, Any]:
         """Return the body, a JSON object.

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import msgspec
 
 from ledger.application.audit_log import OK, AuditLog
+from ledger.application.keys import NotRotated
 from ledger.application.services import Services
 from ledger.domain.commands import Outcome
 from ledger.domain.errors import InvalidInput, LedgerError, NotFound, Unavailable
@@ -54,7 +55,8 @@ class Told(NamedTuple):
 
 
 class _Teller(Protocol):
-    def __call__(self, said: Arguments, result: Any, /) -> Told | None: ...
+    def __call__(self, said: Arguments, result: Any, /) -> Told | None:
+        """Tell of an act by its arguments, and its result or the error that refused it."""
 
 
 class _Act(NamedTuple):
@@ -103,7 +105,7 @@ class _Audited:
             except (InvalidInput, NotFound):
                 raise
             except LedgerError as error:
-                self._write(act, said, None, error.code)
+                self._write(act, said, error, error.code)
                 raise
             self._write(act, said, result, _outcome(result))
             return result
@@ -176,7 +178,8 @@ def _of_versions(said: Arguments, result: Any, /) -> Told:
 
 def _of_price(said: Arguments, result: Any, /) -> Told:
     row = said["row"]
-    versions = [] if result is None else [one.version for one in result.records]
+    records = () if isinstance(result, LedgerError) else result.records
+    versions = [one.version for one in records]
     detail = _members(said, ("kind", "book", "effective_from")) | {
         "key": row.key,
         "rate": row.rate,
@@ -206,18 +209,24 @@ def _of_new_key(said: Arguments, result: Any, /) -> Told | None:
     if result is None:
         # Nothing was issued: there was a key already.
         return None
-    return Told(result.key.tenant, result.key.id, dict(said["document"]))
+    document = dict(said["document"])
+    if isinstance(result, LedgerError):
+        named = document.get("tenant")
+        return Told(named if isinstance(named, str) else None, "", document)
+    return Told(result.key.tenant, result.key.id, document)
 
 
 def _of_rotation(said: Arguments, result: Any, /) -> Told:
     detail = dict(said.get("document") or {})
-    if result is None:
+    if isinstance(result, NotRotated):
+        return Told(result.key.tenant, said["id"], detail)
+    if isinstance(result, LedgerError):
         return Told(None, said["id"], detail)
     return Told(result.old.tenant, said["id"], detail | {"successor": result.issued.key.id})
 
 
 def _of_revocation(said: Arguments, result: Any, /) -> Told:
-    tenant = None if result is None else result.tenant
+    tenant = None if isinstance(result, LedgerError) else result.tenant
     return Told(tenant, said["id"], _members(said, ("reason",)))
 
 

@@ -185,6 +185,20 @@ class KeyChanged(Exception):
     """Somebody else changed the key meanwhile, or its id is taken; nothing was saved."""
 
 
+class NotRotated(Refused):
+    """The key is not rotated as it stands: dead, rotated before, or with a live predecessor.
+
+    Codes: ``key_not_live``, ``already_rotated``, ``rotation_running``.
+
+    Attributes:
+        key: the key.
+    """
+
+    def __init__(self, message: str, *, code: str, key: Key) -> None:
+        super().__init__(message, code=code)
+        self.key = key
+
+
 class KeyStore(Protocol):
     """Where keys are stored."""
 
@@ -339,8 +353,8 @@ class Keys:
         Raises:
             NotFound: ``unknown_key``.
             InvalidInput: ``invalid_overlap_s``, ``invalid_expires_at``, ``unknown_member``.
-            Refused: ``key_not_live``, ``already_rotated``, ``rotation_running``; ``key_busy`` if
-                others change it all the time; nothing was saved.
+            NotRotated: ``key_not_live``, ``already_rotated``, ``rotation_running``.
+            Refused: ``key_busy`` if others change it all the time; nothing was saved.
         """
         said = fields.read_members(
             document or {},
@@ -384,20 +398,23 @@ class Keys:
     def _check_rotation(self, key: Key, now: int) -> None:
         status = key.status(now)
         if status != ACTIVE:
-            raise Refused(
+            raise NotRotated(
                 f"key {key.id} is {status} and has no time left to share; issue a new one",
                 code="key_not_live",
+                key=key,
             )
         if key.successor:
-            raise Refused(
+            raise NotRotated(
                 f"key {key.id} was rotated before; rotate its successor {key.successor}",
                 code="already_rotated",
+                key=key,
             )
         if key.predecessor and self._load(key.predecessor).key.status(now) == ACTIVE:
-            raise Refused(
+            raise NotRotated(
                 f"key {key.predecessor}, which {key.id} replaces, is still live; revoke it or wait"
                 " until it has expired",
                 code="rotation_running",
+                key=key,
             )
 
     def _mint(self, terms: Mapping[str, Any], *, by: str, at: int) -> IssuedKey:

@@ -13,6 +13,7 @@ from fakes.http_world import Api
 
 T = "/v2/tenants/acme"
 PRICE = {"provider": "openai", "model": "new", "meter": "tokens.input", "rate": "2.50"}
+KEY = {"name": "gateway", "tenant": "acme", "scopes": ["read"]}
 NO_ACTS = {
     "POST /v2/events",
     "POST /v2/normalize",
@@ -43,6 +44,7 @@ def api(database_url: str) -> Iterator[Api]:
 
 def acts(api: Api, receipts: list[str]) -> list[tuple[str, str, str, Any]]:
     """Return a request of each route that acts, with the act, in the order in which they work."""
+    issued = api.tallybook.keys.issue(KEY, by="ann").key.id
     versions = [row.version for row in api.tallybook.prices.list().records]
     return [
         ("PUT {tenant}", "tenant.opened", "/v2/tenants/initech", {}),
@@ -111,6 +113,19 @@ def acts(api: Api, receipts: list[str]) -> list[tuple[str, str, str, Any]]:
             "usage.voided",
             f"/v2/events/{receipts[1]}/void?tenant=acme",
             {"id": "f-2"},
+        ),
+        ("POST /v2/keys", "key.issued", "/v2/keys?tenant=acme", {"name": "k", "scopes": ["read"]}),
+        (
+            "POST /v2/keys/{key}/rotate",
+            "key.rotated",
+            f"/v2/keys/{issued}/rotate?tenant=acme",
+            {},
+        ),
+        (
+            "POST /v2/keys/{key}/revoke",
+            "key.revoked",
+            f"/v2/keys/{issued}/revoke?tenant=acme",
+            {},
         ),
         ("POST /v2/prices", "price.set", "/v2/prices", PRICE),
         ("POST /v2/prices/approve", "price.approved", "/v2/prices/approve", {"all": True}),

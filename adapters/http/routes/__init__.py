@@ -6,7 +6,7 @@ A module offers ``operations(services)``, hot routes in the order in which they 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter
 from pydantic import BaseModel
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from adapters.http.lifecycle import Lifecycle
 from adapters.http.operations import Operation
 from adapters.http.routes import (
+    audit,
     balance,
     budgets,
     compat,
@@ -22,6 +23,7 @@ from adapters.http.routes import (
     entries,
     events,
     holds,
+    keys,
     normalize,
     ops,
     price_decisions,
@@ -62,8 +64,13 @@ def operations(
     ]
 
 
-def routers(services: Services) -> list[APIRouter]:
-    """Return all routers of the management surface."""
+def routers(services: Services, operations: Sequence[Operation]) -> list[APIRouter]:
+    """Return all routers of the management surface.
+
+    Args:
+        services: that they call.
+        operations: the hot routes, of which one reports.
+    """
     modules = (
         entries,
         reads,
@@ -74,8 +81,9 @@ def routers(services: Services) -> list[APIRouter]:
         prices,
         price_decisions,
         tenants,
+        keys,
     )
-    return [module.router(services) for module in modules]
+    return [*(module.router(services) for module in modules), audit.router(services, operations)]
 
 
 def models() -> list[type[BaseModel]]:
@@ -86,6 +94,7 @@ def models() -> list[type[BaseModel]]:
         entries,
         events,
         holds,
+        keys,
         normalize,
         budgets,
         credits,
