@@ -15,7 +15,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import datetime
 from functools import cached_property, partial
@@ -101,6 +101,7 @@ from ledger.application.ports import AuditView, ConnectionLost
 from ledger.application.price_shelf import PriceLibrary
 from ledger.application.prices import PriceBooks, PriceSources
 from ledger.application.protection import Holds
+from ledger.application.replay import Difference
 from ledger.application.rerating import Rerating
 from ledger.application.responses import Responses
 from ledger.application.runner import Projections
@@ -110,6 +111,7 @@ from ledger.application.standings import Standings
 from ledger.application.subscriptions import Subscriptions
 from ledger.application.tenants import Tenants
 from ledger.application.upkeep import Upkeep
+from ledger.application.verify_billing import billing_differences
 from ledger.application.watching import Watch, Watches
 from ledger.domain.price_records import PriceRecord
 from ledger.domain.prices import PriceList
@@ -218,6 +220,13 @@ class Tallybook:
     def _count_usage(self) -> None:
         """Make the rollups that invoices are rated from count what is in the log now."""
         self.projections.runner(billing_daily.NAME).catch_up()
+
+    def billing_differences(self, *, tenant: str | None = None) -> Sequence[Difference]:
+        """Return where billing's rows are not what its events say, of one tenant or of all."""
+        store = self.billing_store
+        return billing_differences(
+            store=store, audit=store, series=self.invoicing.series, tenant=tenant
+        )
 
     def audit(self) -> AbstractContextManager[AuditView]:
         """Open a consistent snapshot of log and state rows."""

@@ -42,11 +42,12 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
         with open_services() as services, services.audit() as view:
             report = verify(view=view, tenant=tenant, deep=deep, progress=_progress())
             prices = price_differences(reads=services.reads, prices=services.prices, tenant=tenant)
-            if prices:
+            more = [*prices, *services.billing_differences(tenant=tenant)]
+            if more:
                 report = msgspec.structs.replace(
                     report,
-                    differences=[*report.differences, *prices],
-                    total=report.total + len(prices),
+                    differences=[*report.differences, *more],
+                    total=report.total + len(more),
                 )
             _keep(services.audit_log, report, tenant)
         if sys.stderr.isatty():

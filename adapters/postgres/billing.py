@@ -30,6 +30,7 @@ from ledger.application.billing_ports import (
     InvoiceRow,
     UsageSnapshot,
 )
+from ledger.application.verify_billing import BillingAudit, RollupDrift
 from ledger.domain.billing_account import (
     TOPIC,
     AccountCommit,
@@ -184,6 +185,10 @@ class PostgresBilling:
         if put:
             cursor.executemany(sql["put_invoice"], put)
 
+    def rollup_drift(self, *, tenant_id: int | None) -> Sequence[RollupDrift]:
+        """Return where the billing rollups do not sum to the daily ones; see `BillingAudit`."""
+        return [RollupDrift(*row) for row in self._rows("rollup_drift", {"tenant": tenant_id})]
+
     def last_numbers(self) -> Mapping[str, int]:
         """Return the last number of each series."""
         return dict(self._rows("last_numbers"))
@@ -305,5 +310,5 @@ def _invoice_row(row: TupleRow) -> InvoiceRow:
     return InvoiceRow(**members)
 
 
-def _check_protocol(store: PostgresBilling) -> BillingStore:
-    return store
+def _check_protocols(store: PostgresBilling) -> tuple[BillingStore, BillingAudit]:
+    return store, store

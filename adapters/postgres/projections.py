@@ -52,11 +52,12 @@ _TEXT_OID = 25
 
 
 class Layout(NamedTuple):
-    """A rollup's table: columns of its key, of its numbers, and what it adds with."""
+    """A rollup's table: columns of its key, of its numbers, and those that a rebuild resets."""
 
     table: str
     keys: tuple[str, ...]
     numbers: tuple[str, ...]
+    marks: tuple[str, ...] = ()
 
     def places(self, table: str) -> dict[str, Composable]:
         """Return what the statements have places for."""
@@ -70,7 +71,8 @@ class Layout(NamedTuple):
             "live_keys": SQL(", ").join(SQL("u.{}").format(key) for key in keys),
             "new_keys": SQL(", ").join(SQL("r.{}").format(key) for key in keys),
             "updates": SQL(", ").join(
-                SQL("{0} = excluded.{0}").format(Identifier(name)) for name in self.numbers
+                SQL("{0} = excluded.{0}").format(Identifier(name))
+                for name in (*self.numbers, *self.marks)
             ),
         }
 
@@ -91,6 +93,7 @@ _LAYOUTS = {
             *("price_version", "rate"),
         ),
         ("quantity", "charge", "unpriced", "credit"),
+        ("changed",),
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -26,6 +27,7 @@ from ledger.application.protection import Holds
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
 from ledger.application.repeats import Repeats
+from ledger.application.replay import Difference
 from ledger.application.responses import Responses
 from ledger.application.runner import Projections
 from ledger.application.standings import Standings
@@ -165,6 +167,10 @@ class Services(Protocol):
     @property
     def repeats(self) -> Repeats:
         """Keeps answers to commands without an id of their own."""
+        ...
+
+    def billing_differences(self, *, tenant: str | None = None) -> Sequence[Difference]:
+        """Return where billing's rows are not what its events say, of one tenant or of all."""
         ...
 
     def audit(self) -> AbstractContextManager[AuditView]:

@@ -123,4 +123,5 @@ def test_a_month_is_billed_explained_and_credited(run: Run, tmp_path: Path) -> N
     assert "INV-CN" in run("invoice", "numbers")
     assert answer("invoice", "pay", "2026-01-01", "-t", "acme")["status"] == "paid"
     acts = {line["act"] for line in answer("audit", "list", "--limit", "100")}
+    assert "clean" in run("verify")
     assert {"plan.published", "period.closed", "invoice.credited", "invoice.moved"} <= acts

@@ -52,7 +52,13 @@ def run(one: World, *arguments: str, log: MemoryAuditLog | None = None) -> Resul
     def open_services() -> Iterator[Any]:
         # These worlds rate with prices that are in no book: test_verify_prices.py has real ones.
         kept = AuditLog(log or MemoryAuditLog(lambda: 0))
-        yield SimpleNamespace(audit=audit, reads=NO_READS, prices=None, audit_log=kept)
+        yield SimpleNamespace(
+            audit=audit,
+            reads=NO_READS,
+            prices=None,
+            audit_log=kept,
+            billing_differences=lambda tenant: [],
+        )
 
     verify.register(app, open_services)
     return CliRunner().invoke(app, ["verify", *arguments])

@@ -137,3 +137,43 @@ SELECT DISTINCT originator_id
 FROM ledger_log
 WHERE originator_id >= 'plan-' AND originator_id < 'plan.'
 ORDER BY 1;
+
+-- name: rollup_drift
+-- Only while both count the same part of the log: one statement sees one moment.
+SELECT
+    t.tenant,
+    concat_ws(' ', day::text, provider || '/' || model, meter) AS what,
+    concat(
+        'quantity ', trim_scale(coalesce(d.quantity, 0)),
+        ', charge ', trim_scale(coalesce(d.charge, 0)),
+        ', unpriced ', trim_scale(coalesce(d.unpriced, 0))
+    ) AS daily,
+    concat(
+        'quantity ', trim_scale(coalesce(b.quantity, 0)),
+        ', charge ', trim_scale(coalesce(b.charge, 0)),
+        ', unpriced ', trim_scale(coalesce(b.unpriced, 0))
+    ) AS billing
+FROM (
+    SELECT tenant_id, day, provider, model, meter, sum(quantity) AS quantity,
+        sum(charge) AS charge, sum(unpriced) AS unpriced
+    FROM usage_daily
+    WHERE %(tenant)s::integer IS NULL OR tenant_id = %(tenant)s
+    GROUP BY 1, 2, 3, 4, 5
+) AS d
+FULL JOIN (
+    SELECT tenant_id, day, provider, model, meter, sum(quantity) AS quantity,
+        sum(charge) AS charge, sum(unpriced) AS unpriced
+    FROM billing_daily
+    WHERE %(tenant)s::integer IS NULL OR tenant_id = %(tenant)s
+    GROUP BY 1, 2, 3, 4, 5
+) AS b USING (tenant_id, day, provider, model, meter)
+JOIN tenants AS t USING (tenant_id)
+WHERE (coalesce(d.quantity, 0), coalesce(d.charge, 0), coalesce(d.unpriced, 0))
+        <> (coalesce(b.quantity, 0), coalesce(b.charge, 0), coalesce(b.unpriced, 0))
+    AND (
+        SELECT count(DISTINCT notification_id) = 1 AND count(*) = 2
+        FROM projection_tracking
+        WHERE application_name IN ('usage_daily', 'billing_daily')
+    )
+ORDER BY 1, 2
+LIMIT 1000;
