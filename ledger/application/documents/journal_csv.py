@@ -1,0 +1,118 @@
+"""The journal as CSV for programs that import journal entries: NetSuite and QuickBooks Online.
+
+Both know no more decimals than the currency's minor unit, so bookings are rounded there, after
+those that are summed by day were summed by month (`ledger.domain.journal.by_month`). One booking
+is one journal entry, and its external id stays the same whenever the file is made again.
+
+Columns: NetSuite's "Journal Entry … Fields" tables of its CSV import, QuickBooks' "Import journal
+entries". A text that begins like a formula gets an apostrophe.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from ledger.application.documents.invoice_csv import safe_text
+from ledger.domain.journal import Booking, JournalLine, by_month, in_minor_units
+from ledger.domain.money import minor_units
+
+NETSUITE = (
+    "External ID",
+    "Date",
+    "Currency",
+    "Memo",
+    "Account",
+    "Debit",
+    "Credit",
+    "Name",
+    "Line Memo",
+)
+QUICKBOOKS = (
+    "JournalNo",
+    "JournalDate",
+    "AccountName",
+    "Debits",
+    "Credits",
+    "Description",
+    "Name",
+    "Currency",
+)
+
+
+def netsuite(
+    booked: Iterable[Booking], *, accounts: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Yield a file for NetSuite; days are ISO 8601.
+
+    Args:
+        booked: of any tenants and currencies.
+        accounts: names there by names here, or by the beginning of one up to a colon.
+    """
+
+    def row(one: Booking, line: JournalLine, name: str) -> Sequence[str]:
+        debit, credit = _both(one, line)
+        memo = _memo(one)
+        day = one.day.isoformat()
+        return (one.external_id, day, one.currency, memo, name, debit, credit, one.tenant, memo)
+
+    return _file(NETSUITE, booked, accounts or {}, row)
+
+
+def quickbooks(
+    booked: Iterable[Booking], *, accounts: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Yield a file for QuickBooks Online; days are MM/DD/YYYY.
+
+    Args:
+        booked: as of `netsuite`.
+        accounts: likewise.
+    """
+
+    def row(one: Booking, line: JournalLine, name: str) -> Sequence[str]:
+        debit, credit = _both(one, line)
+        day = f"{one.day:%m/%d/%Y}"
+        return (one.external_id, day, name, debit, credit, _memo(one), one.tenant, one.currency)
+
+    return _file(QUICKBOOKS, booked, accounts or {}, row)
+
+
+def _file(
+    head: Sequence[str],
+    booked: Iterable[Booking],
+    accounts: Mapping[str, str],
+    row: Callable[[Booking, JournalLine, str], Sequence[str]],
+) -> Iterator[str]:
+    yield _csv(head)
+    for booking in by_month(booked):
+        one = in_minor_units(booking)
+        if one is None:
+            continue
+        for line in one.lines:
+            yield _csv(row(one, line, _theirs(line.account, accounts)))
+
+
+def _theirs(name: str, accounts: Mapping[str, str]) -> str:
+    """Return what an account is called there: the longest beginning that has a name."""
+    words = name.split(":")
+    for length in range(len(words), 0, -1):
+        found = accounts.get(":".join(words[:length]))
+        if found is not None:
+            return found
+    return name
+
+
+def _both(booking: Booking, line: JournalLine) -> tuple[str, str]:
+    shown = f"{abs(line.amount):.{minor_units(booking.currency)}f}"
+    return (shown, "") if line.amount > 0 else ("", shown)
+
+
+def _memo(booking: Booking) -> str:
+    return f"{booking.rule.value.replace('_', ' ')} {booking.reference}".strip()
+
+
+def _csv(cells: Sequence[str]) -> str:
+    out = io.StringIO()
+    csv.writer(out).writerow([safe_text(cell) for cell in cells])
+    return out.getvalue()
