@@ -62,6 +62,11 @@ class Stretch(msgspec.Struct, frozen=True):
     version: int = 0
 
 
+def months(timezone: str) -> BillingCycle:
+    """Return the cycle of whoever has never had a subscription: calendar months."""
+    return BillingCycle(anchor=FIRST_DAY, timezone=timezone)
+
+
 def span_on(day: date, *, timezone: str, segments: Sequence[Segment]) -> Span:
     """Return the span that holds a local day.
 
@@ -70,7 +75,7 @@ def span_on(day: date, *, timezone: str, segments: Sequence[Segment]) -> Span:
         timezone: of the tenant's ledger, for months before the first segment.
         segments: in order.
     """
-    cycle = BillingCycle(anchor=FIRST_DAY, timezone=timezone)
+    cycle = months(timezone)
     since, until = date.min, NEVER
     for segment in segments:
         if segment.from_day > day:

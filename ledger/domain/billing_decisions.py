@@ -28,7 +28,7 @@ from ledger.domain.billing_account import (
     Subscribed,
     SubscriptionEnded,
 )
-from ledger.domain.billing_calendar import Holding, Span
+from ledger.domain.billing_calendar import Holding, Span, months
 from ledger.domain.billing_periods import BillingCycle
 from ledger.domain.errors import InvalidInput, InvariantViolation, NotFound, Refused
 from ledger.domain.invoices import DocumentKind, Invoice, InvoiceStatus, allowed
@@ -37,6 +37,7 @@ from ledger.domain.plans import Plan
 APPROVAL_US = 7 * 24 * 3600 * 1_000_000
 """How long the first approval of a reopening counts."""
 MAX_PAYMENT_DAYS = 365
+_FOUR_YEARS = 48
 _SERIES = re.compile(r"[A-Z0-9][A-Z0-9-]{0,15}")
 
 
@@ -57,8 +58,9 @@ def subscribe(
         plan: the version.
         version: its number.
         from_day: first local day.
-        anchor: begins a cycle anchored there; None keeps the cycle where the plan's unit and
-            count are the same, and else takes the plan's anchor.
+        anchor: begins a cycle anchored there, unless its boundaries are those of the cycle that
+            is there; None keeps that one where the plan's unit and count are the same, and else,
+            or without an earlier subscription, takes the plan's anchor.
         currency: of the tenant's ledger.
         timezone: likewise.
 
@@ -317,8 +319,20 @@ def _cycle(
     if anchor is not None:
         own = msgspec.structs.replace(own, anchor=anchor)
     before = [one for one in account.segments if one.from_day <= from_day]
-    if not before:
-        return own
-    current = before[-1].cycle
+    current = before[-1].cycle if before else months(timezone)
     same = (current.unit, current.count) == (own.unit, own.count)
-    return None if same and anchor in (None, current.anchor) else own
+    if same and ((before and anchor is None) or _aligned(current, own)):
+        return None
+    return own
+
+
+def _aligned(current: BillingCycle, own: BillingCycle) -> bool:
+    """Tell whether two cycles of one unit and count have the same boundaries.
+
+    Four years of them: the last day of a month stands for days that it lacks, so single
+    boundaries of different anchors can be the same.
+    """
+    number = current.period_on(own.anchor).number
+    return all(
+        current.boundary(number + place) == own.boundary(place) for place in range(_FOUR_YEARS)
+    )

@@ -304,7 +304,7 @@ def _list_lines(
     held = None if plan is None else (stretch.plan, stretch.version)
     return [
         _list_line(key, *numbers, held=held, unit_size=unit_size)
-        for key, numbers in sorted(sums.items())
+        for key, numbers in sorted(sums.items(), key=lambda one: (not one[0].meter, one[0]))
         if numbers[1] or (numbers[0] and numbers[2])
     ]
 

@@ -84,17 +84,23 @@ def test_a_subscription_changes_by_day_and_keeps_its_cycle(world: BillingWorld) 
         Holding(date(2026, 11, 20), "team", 2),
         Holding(date(2026, 12, 10)),
     ]
+    # Months from the 1st are those that the tenant had before.
+    assert view.segments == ()
+    view = set_plan("acme", "team", from_day=date(2026, 12, 15), anchor=date(2026, 8, 31), by="ann")
     [segment] = view.segments
     assert (segment.cycle.timezone, segment.cycle.anchor) == (
         "Pacific/Auckland",
-        date(2026, 1, 1),
+        date(2026, 8, 31),
     )
+    # The last day of February is a boundary of both, but no other one is.
+    view = set_plan("acme", "team", from_day=date(2026, 12, 15), anchor=date(2027, 2, 28), by="ann")
+    assert [one.cycle.anchor for one in view.segments] == [date(2027, 2, 28)]
     place = world.store.place("acme")
     account = world.store.accounts([place.tenant_id])[place.tenant_id]
     folded = BillingAccount()
     for commit in world.store.history(place.tenant_id):
         folded = evolve(folded, commit)
-    assert (account.version, account) == (3, folded)
+    assert (account.version, account) == (5, folded)
 
 
 @pytest.mark.parametrize(

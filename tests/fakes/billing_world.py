@@ -45,20 +45,21 @@ TEAM = {
 """A plan with a fee, included tokens and two tiers; calls are at list prices."""
 
 
-def list_prices() -> Catalog:
-    """Return prices of one model: 0.001, 0.002 and 0.003 EUR a unit."""
+def list_prices(*models: str) -> Catalog:
+    """Return prices of ``chat`` and other models: 0.001, 0.002 and 0.003 EUR a unit."""
     rows = []
-    for place, meter in enumerate(METERS, start=1):
-        for kind in PriceKind:
-            row = PriceRow(
-                key=PriceKey("openai", "chat", meter),
-                effective_from=datetime(2020, 1, 1, tzinfo=UTC),
-                rate=Decimal(place),
-                unit_size=Decimal(1000),
-                currency="EUR",
-            )
-            book = "" if kind is PriceKind.COST else "default"
-            rows.append(PricedRow(kind, book, row, f"{kind}/chat@1.{place}"))
+    for model in ("chat", *models):
+        for place, meter in enumerate(METERS, start=1):
+            for kind in PriceKind:
+                row = PriceRow(
+                    key=PriceKey("openai", model, meter),
+                    effective_from=datetime(2020, 1, 1, tzinfo=UTC),
+                    rate=Decimal(place),
+                    unit_size=Decimal(1000),
+                    currency="EUR",
+                )
+                book = "" if kind is PriceKind.COST else "default"
+                rows.append(PricedRow(kind, book, row, f"{kind}/{model}@1.{place}"))
     return Catalog(rows)
 
 
@@ -71,6 +72,8 @@ class BillingWorld:
         self.ledger = ledger
         self.subscriptions = Subscriptions(store, plans)
         self.projections: Projections | None = None
+        self.memory: MemoryStore | None = None
+        self.prices: MemoryPrices | None = None
         rates = Rates(store, plans, lambda version: Decimal(1000))
         self.periods = Periods(store, rates, self.catch_up)
         self.invoicing = Invoicing(store)
@@ -155,8 +158,11 @@ class _ClockedBilling(PostgresBilling):
 def memory_world(clock: Clock) -> Iterator[BillingWorld]:
     """Give a world in memory."""
     store = MemoryStore()
-    ledger = Ledger(Sequencer(store, MemoryPrices(store, list_prices())))
-    yield BillingWorld(MemoryBilling(store, clock), Plans(MemoryPlans(clock)), ledger)
+    prices = MemoryPrices(store, list_prices())
+    ledger = Ledger(Sequencer(store, prices))
+    world = BillingWorld(MemoryBilling(store, clock), Plans(MemoryPlans(clock)), ledger)
+    world.memory, world.prices = store, prices
+    yield world
     ledger.close()
 
 
