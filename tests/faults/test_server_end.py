@@ -182,6 +182,9 @@ def test_a_worker_that_dies_or_hangs_is_replaced_and_loses_nothing_that_was_answ
         dies, hangs = server.workers()
         clients = gunners(server, server.ready["admin_key"], again=True)
         wait_until(lambda: shot(clients, SHOTS // 2))
+        # What it is asked before it is killed; one that is stopped cannot answer.
+        os.kill(hangs, signal.SIGUSR1)
+        wait_until(lambda: "most recent call first" in server.log())
         os.kill(hangs, signal.SIGSTOP)
         os.kill(dies, signal.SIGKILL)
         for gone in (dies, hangs):
