@@ -15,6 +15,7 @@ from ledger.application.billing_ports import (
     BillingStore,
     InvoiceFilter,
     InvoiceRow,
+    UsageQuestion,
     UsageSnapshot,
 )
 from ledger.domain.billing_account import AccountCommit, BillingAccount
@@ -190,16 +191,18 @@ class _Snapshot:
                 found[tenant_id] = min(first, found.get(tenant_id, first))
         return found
 
-    def rows(self, asked: Sequence[tuple[int, date, date]]) -> Sequence[Sequence[UsageRow]]:
+    def rows(self, asked: Sequence[UsageQuestion]) -> Sequence[Sequence[UsageRow]]:
         """Return rows by question."""
-        return [
-            [
-                _usage_row(key, numbers)
-                for key, numbers in sorted(self._rows.items())
-                if key[0] == tenant_id and first <= date.fromisoformat(key[1]) < after
-            ]
-            for tenant_id, first, after in asked
-        ]
+        answers = []
+        for tenant_id, first, after, daily in asked:
+            sums: dict[billing_daily.BillingKey, list[int]] = {}
+            for key, numbers in self._rows.items():
+                if key[0] == tenant_id and first <= date.fromisoformat(key[1]) < after:
+                    group = key if daily else (key[0], first.isoformat(), *key[2:])
+                    row = sums.setdefault(group, [0, 0, 0, 0])
+                    sums[group] = [a + b for a, b in zip(row, numbers, strict=True)]
+            answers.append([_usage_row(key, numbers) for key, numbers in sorted(sums.items())])
+        return answers
 
     def changed(self, asked: Sequence[tuple[int, date, int]]) -> Mapping[int, Sequence[date]]:
         """Return changed days."""

@@ -28,6 +28,7 @@ from ledger.application.billing_ports import (
     BillingStore,
     InvoiceFilter,
     InvoiceRow,
+    UsageQuestion,
     UsageSnapshot,
 )
 from ledger.application.verify_billing import BillingAudit, RollupDrift
@@ -266,12 +267,12 @@ class _Snapshot:
         """Return the earliest day with usage."""
         return dict(self._rows("first_days", {"tenants": list(tenants)}))
 
-    def rows(self, asked: Sequence[tuple[int, date, date]]) -> Sequence[Sequence[UsageRow]]:
+    def rows(self, asked: Sequence[UsageQuestion]) -> Sequence[Sequence[UsageRow]]:
         """Return rows by question."""
         found: list[list[UsageRow]] = [[] for _ in asked]
         if asked:
-            tenants, firsts, afters = map(list, zip(*asked, strict=True))
-            parameters = {"tenants": tenants, "firsts": firsts, "afters": afters}
+            columns = map(list, zip(*asked, strict=True))
+            parameters = dict(zip(("tenants", "firsts", "afters", "daily"), columns, strict=True))
             for row in self._rows("rows", parameters):
                 found[row[0] - 1].append(UsageRow(*row[1:]))
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -89,6 +89,22 @@ class InvoiceFilter(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 1000
 
 
+class UsageQuestion(NamedTuple):
+    """Which rows are wanted.
+
+    Attributes:
+        tenant_id: whose.
+        first_day: first local day.
+        after_day: the day after the last.
+        daily: each day's rows; else one row for all days, its day the first.
+    """
+
+    tenant_id: int
+    first_day: date
+    after_day: date
+    daily: bool = False
+
+
 class UsageSnapshot(Protocol):
     """Billing rollups at one moment; writers and the projection go on meanwhile."""
 
@@ -100,8 +116,8 @@ class UsageSnapshot(Protocol):
         """Return the earliest day with usage, of those tenants that have any."""
         ...
 
-    def rows(self, asked: Sequence[tuple[int, date, date]]) -> Sequence[Sequence[UsageRow]]:
-        """Return tenants' rows of days from one to before another, an answer for each question."""
+    def rows(self, asked: Sequence[UsageQuestion]) -> Sequence[Sequence[UsageRow]]:
+        """Return rows, an answer for each question."""
         ...
 
     def changed(self, asked: Sequence[tuple[int, date, int]]) -> Mapping[int, Sequence[date]]:

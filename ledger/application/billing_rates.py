@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
-from ledger.application.billing_ports import BillingStore, UsageSnapshot
+from ledger.application.billing_ports import BillingStore, UsageQuestion, UsageSnapshot
 from ledger.application.plans import Plans
 from ledger.domain.billing_account import PLATFORM, BillingAccount, BillingDetails
 from ledger.domain.billing_calendar import Span, Stretch, stretches_of
@@ -105,17 +105,33 @@ class Rates:
         with self._store.snapshot() as usage:
             cuts = usage.cuts({due.place.tenant_id for due in dues})
             spans = self._spans(usage, dues)
-            asked = [
-                (due.place.tenant_id, span.first_day, span.after_day)
+            questions = [
+                [self._questions(due, span) for span in found]
                 for due, found in zip(dues, spans, strict=True)
-                for span in found
             ]
-            rows = iter(usage.rows(asked))
-            by_due = [[next(rows) for _ in found] for found in spans]
+            answers = iter(usage.rows([one for due in questions for span in due for one in span]))
+            by_due = [
+                [[row for _ in span for row in next(answers)] for span in due] for due in questions
+            ]
         platform = self._store.accounts([PLATFORM])[PLATFORM].details
         return [
             self._draft(due, found, usage_rows, cuts[due.place.tenant_id], platform)
             for due, found, usage_rows in zip(dues, spans, by_due, strict=True)
+        ]
+
+    def _questions(self, due: Due, span: Span) -> list[UsageQuestion]:
+        """Return what to ask for a span: sums over each stretch, by day where a charge needs it."""
+        stretches = stretches_of(span, due.account.holdings)
+        plans = self._plans_of(stretches)
+        return [
+            UsageQuestion(
+                due.place.tenant_id,
+                one.first_day,
+                one.after_day,
+                bool(one.plan)
+                and any(charge.window for charge in plans[one.plan, one.version].charges),
+            )
+            for one in stretches
         ]
 
     def _spans(self, usage: UsageSnapshot, dues: Sequence[Due]) -> list[list[Span]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal, localcontext
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -31,7 +32,7 @@ class UsageRow(msgspec.Struct, frozen=True, array_like=True):
     """A billing rollup's row.
 
     Attributes:
-        day: local day of the tenant.
+        day: local day of the tenant, or the first of several that are summed.
         meter: "" holds what belongs to no leaf: reversals' charges and what credit paid.
         platform: the platform pays; nothing is charged.
         price_version: of the sell price; "" where there is none.
@@ -272,7 +273,8 @@ def _part(part: ChargePart) -> LinePart:
     )
 
 
-def _unit(meters: Sequence[str]) -> str:
+@lru_cache(maxsize=4096)
+def _unit(meters: tuple[str, ...]) -> str:
     units = {meter.unit for meter in STANDARD_METERS.values() if matches(meters, meter.name)}
     return units.pop() if len(units) == 1 else ""
 

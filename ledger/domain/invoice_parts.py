@@ -15,7 +15,6 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
-import rfc8785
 
 from ledger.domain.errors import InvalidInput
 from ledger.domain.money import RoundingMode, minor_units, plain, round_money, text
@@ -186,7 +185,7 @@ def evidence_of(query: EvidenceQuery, *, chain: bytes) -> Evidence:
         chain: digest of the ledger's commit ``query.through_commit``; empty where there is none.
     """
     tree = {"query": document_tree(query), "chain": chain.hex()}
-    digest = sha256(rfc8785.dumps(tree)).hexdigest()
+    digest = sha256(canonical(tree)).hexdigest()
     return Evidence(query=query, chain=chain.hex(), digest=digest)
 
 
@@ -299,14 +298,24 @@ def invoice_line(
     )
 
 
+_PLAIN = frozenset((str, int, bool))
+
+
 def document_tree(value: Any) -> Any:
     """Return a value as it stands in a document: members that equal their default left out.
 
     Decimals are canonical text, instants RFC 3339 in UTC, days ISO 8601.
     """
+    # By how often they come: a close makes some hundred thousand members.
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, msgspec.Struct):
-        members = ((name, getattr(value, name), default) for name, default in _members(type(value)))
-        return {name: document_tree(one) for name, one, default in members if one != default}
+        tree = {}
+        for name, default in _members(type(value)):
+            one = getattr(value, name)
+            if one is not default and one != default:
+                tree[name] = one if type(one) in _PLAIN else document_tree(one)
+        return tree
     if isinstance(value, Decimal):
         return text(value)
     if isinstance(value, datetime):
@@ -318,6 +327,15 @@ def document_tree(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [document_tree(one) for one in value]
     return value
+
+
+def canonical(tree: Any) -> bytes:
+    """Return a document's tree as canonical JSON (RFC 8785).
+
+    Member names are ASCII, numbers are integers, the rest is text: there sorted JSON without
+    spaces is the canonical form, many times faster than by a library that takes any value.
+    """
+    return msgspec.json.encode(tree, order="sorted")
 
 
 @cache

@@ -9,7 +9,7 @@ import pytest
 from fakes.billing_world import BillingWorld, Clock, memory_world, postgres_world
 from fixtures_postgres import Run
 
-from ledger.application.billing_ports import AccountChanged, AccountSave
+from ledger.application.billing_ports import AccountChanged, AccountSave, UsageQuestion
 from ledger.domain.billing_account import (
     AccountCommit,
     BillingAccount,
@@ -169,9 +169,9 @@ def test_rollups_hold_what_invoices_are_rated_from(world: BillingWorld) -> None:
     taken = world.use("rolled", "2026-11-03T10:00:00Z", tokens_output=40)
     world.void("rolled", taken)
     world.catch_up()
-    asked = (place.tenant_id, date(2026, 11, 1), date(2026, 12, 1))
+    asked = UsageQuestion(place.tenant_id, date(2026, 11, 1), date(2026, 12, 1), True)
     with world.store.snapshot() as usage:
-        [rows] = usage.rows([asked])
+        rows, sums = usage.rows([asked, asked._replace(daily=False)])
         cut = usage.cuts([place.tenant_id])[place.tenant_id]
         assert usage.first_days([place.tenant_id]) == {place.tenant_id: date(2026, 11, 2)}
         both = [date(2026, 11, 2), date(2026, 11, 3)]
@@ -194,3 +194,5 @@ def test_rollups_hold_what_invoices_are_rated_from(world: BillingWorld) -> None:
         (3, "tokens.output", False, False): ("sell/chat@1.2", "0", "0"),
     }
     assert (cut.through_commit, len(cut.chain)) == (6, 32)
+    assert {row.day for row in sums} == {date(2026, 11, 1)}
+    assert sum(row.charge for row in sums) == sum(row.charge for row in rows)

@@ -109,6 +109,23 @@ def test_a_plan_change_in_mid_period_is_prorated_by_days(world: BillingWorld) ->
     assert caught.value.code == "period_closed"
 
 
+def test_a_charge_that_runs_anew_every_day_is_rated_by_day(world: BillingWorld) -> None:
+    """The first ten calls of each local day are free; late usage of a day goes on with it."""
+    world.open("daily", timezone="Pacific/Auckland")
+    tiers = [{"up_to": "10", "rate": "0"}, {"rate": "1"}]
+    charge = {"name": "calls", "meters": ["tool.calls"], "model": {"tiers": tiers}}
+    world.publish(name="daily", fees=[], charges=[{**charge, "window": "day"}])
+    world.subscriptions.subscribe("daily", "daily", from_day=date(2026, 11, 1), by="ann")
+    # 11 h UTC is midnight there.
+    for at in ("2026-11-05T10:59:00Z", "2026-11-05T11:00:00Z", "2026-11-06T10:59:00Z"):
+        world.use("daily", at, tool_calls=8)
+    [november] = close(world, "daily", on="2026-12-03")
+    assert shown(november) == [("charge", "calls", "6", False)]
+    world.use("daily", "2026-11-05T10:00:00Z", tool_calls=3)
+    [december] = close(world, "daily", on="2027-01-03")
+    assert shown(december) == [("charge", "calls", "1", True)]
+
+
 def test_late_usage_and_voids_go_on_where_the_closed_period_stopped(world: BillingWorld) -> None:
     """On the next invoice, with days and tiers of their own: all together bill what one would."""
     world.open("late")

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from ledger.domain.invoice_parts import (
     ServiceDays,
     Tax,
     TaxCategory,
+    canonical,
     evidence_of,
     invoice_line,
 )
@@ -193,6 +195,14 @@ def test_what_cannot_be_given_back_is_refused(given: dict[str, object], code: st
     with pytest.raises((InvalidInput, Refused)) as refused:
         credit_note_of(invoice, **{"id": "cn", "reason": "r", **given})  # type: ignore[arg-type]
     assert refused.value.code == code
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcXYZ_"), st.text() | st.integers(0, 2**53) | st.booleans())
+)
+def test_documents_are_canonical_json(tree: dict[str, object]) -> None:
+    """Byte by byte as RFC 8785 has it, whatever the texts are."""
+    assert canonical([tree]) == rfc8785.dumps([tree])  # type: ignore[list-item] # a tree of JSON
 
 
 CENTS = st.integers(-500, 5000).map(lambda cents: str(Decimal(cents) / 100))

@@ -117,12 +117,14 @@ GROUP BY tenant_id;
 
 -- name: rows
 SELECT
-    asked.place, b.day, b.provider, b.model, b.meter, b.byok, b.platform, b.price_version, b.rate,
-    b.quantity, b.charge, b.unpriced, b.credit
-FROM unnest(%(tenants)s::integer[], %(firsts)s::date[], %(afters)s::date[])
-    WITH ORDINALITY AS asked (tenant_id, first_day, after_day, place)
+    asked.place, CASE WHEN asked.daily THEN b.day ELSE asked.first_day END AS day,
+    b.provider, b.model, b.meter, b.byok, b.platform, b.price_version, b.rate,
+    sum(b.quantity), sum(b.charge), sum(b.unpriced), sum(b.credit)
+FROM unnest(%(tenants)s::integer[], %(firsts)s::date[], %(afters)s::date[], %(daily)s::boolean[])
+    WITH ORDINALITY AS asked (tenant_id, first_day, after_day, daily, place)
 JOIN billing_daily AS b
-    ON b.tenant_id = asked.tenant_id AND b.day >= asked.first_day AND b.day < asked.after_day;
+    ON b.tenant_id = asked.tenant_id AND b.day >= asked.first_day AND b.day < asked.after_day
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9;
 
 -- name: changed
 SELECT DISTINCT asked.tenant_id, b.day
