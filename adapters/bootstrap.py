@@ -42,7 +42,9 @@ from adapters.cli import (
     explain,
     holds,
     import_,
+    invoice_forms,
     invoices,
+    journal,
     keys,
     leases,
     normalize,
@@ -57,6 +59,7 @@ from adapters.cli import (
 from adapters.cli import prices as prices_cli
 from adapters.cli.output import err
 from adapters.cli.protection_output import user
+from adapters.paper import TypstPrinter
 from adapters.postgres import embedded
 from adapters.postgres.audit import open_audit
 from adapters.postgres.audit_log import PostgresAuditLog, PostgresKeyUses
@@ -92,6 +95,7 @@ from ledger.application.entitlements import TenantEntitlements
 from ledger.application.evidence import InvoiceEvidence
 from ledger.application.ingest import Ingest
 from ledger.application.invoicing import Invoicing
+from ledger.application.journals import Journals
 from ledger.application.key_uses import KeyUses
 from ledger.application.keyring import CachedKeyring
 from ledger.application.keys import Keys
@@ -115,7 +119,7 @@ from ledger.application.verify_billing import billing_differences
 from ledger.application.watching import Watch, Watches
 from ledger.domain.price_records import PriceRecord
 from ledger.domain.prices import PriceList
-from ledger.projections import billing_daily
+from ledger.projections import billing_daily, usage_daily
 
 LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
 """Environment variable that names the file of the key that signs leases."""
@@ -177,6 +181,15 @@ class Tallybook:
         self.periods = Periods(self.billing_store, rates, self._count_usage)
         self.invoicing = Invoicing(self.billing_store)
         self.evidence = InvoiceEvidence(self.billing_store, self.plans, self.audit)
+        self.journals = Journals(
+            self.billing_store,
+            self.plans,
+            self.reads,
+            self.protection_reads,
+            self.audit,
+            self._count_all_usage,
+        )
+        self.printer = TypstPrinter()
         self.live_feed = PostgresLiveFeed(database)
         self.stream_sessions = PostgresStreamSessions(database)
         self.corrections = Corrections(self.ledger)
@@ -227,6 +240,11 @@ class Tallybook:
         return billing_differences(
             store=store, audit=store, series=self.invoicing.series, tenant=tenant
         )
+
+    def _count_all_usage(self) -> None:
+        """Make the rollups of usage and of billing count what is in the log now."""
+        self._count_usage()
+        self.projections.runner(usage_daily.NAME).catch_up()
 
     def audit(self) -> AbstractContextManager[AuditView]:
         """Open a consistent snapshot of log and state rows."""
@@ -565,7 +583,8 @@ def build() -> typer.Typer:
     prices_cli.register(app, open_services)
     plans.register(app, open_services)
     billing_periods.register(app, open_services)
-    invoices.register(app, open_services)
+    invoice_forms.register(invoices.register(app, open_services), open_services)
+    journal.register(app, open_services)
     setup.register_tenants(app, open_services)
     keys.register(app, open_services)
     audit.register(app, open_services)

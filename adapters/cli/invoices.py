@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +13,7 @@ from adapters.cli.output import ExitCode, JsonOption, TenantOption, number, out,
 from adapters.cli.plans import FileArgument, read_day, read_text
 from adapters.cli.protection_output import AnyTenantOption, ByOption, ReasonOption, say, user
 from adapters.cli.services import OpenServices
+from adapters.cli.writing import OutputOption, write_output
 from ledger.application.documents.invoices import (
     evidence_document,
     invoice_document,
@@ -115,21 +114,12 @@ def _register_reads(invoice: typer.Typer, open_services: OpenServices) -> None:
         id: IdArgument,
         tenant: TenantOption,
         *,
-        output: Annotated[str, typer.Option("--output", "-o", help="File; - is standard.")] = "-",
+        output: OutputOption = "-",
     ) -> None:
         """Write the canonical JSON document, whose digest it holds."""
         with open_services() as services:
             document = to_document(services.invoicing.invoice(tenant, id).invoice)
-        if output == "-":
-            sys.stdout.buffer.write(document + b"\n")
-            sys.stdout.buffer.flush()
-            return
-        try:
-            Path(output).write_bytes(document)
-        except OSError as error:
-            raise InvalidInput(
-                f"{output} cannot be written: {error}", code="unwritable_file"
-            ) from None
+        write_output(output, [document, *([b"\n"] if output == "-" else [])])
 
 
 def _register_final(invoice: typer.Typer, open_services: OpenServices) -> None:

@@ -15,7 +15,9 @@ from ledger.application.engine import Ledger
 from ledger.application.entitlements import TenantEntitlements
 from ledger.application.evidence import InvoiceEvidence
 from ledger.application.ingest import Ingest
+from ledger.application.invoice_forms import InvoicePrinter
 from ledger.application.invoicing import Invoicing
+from ledger.application.journals import Journals
 from ledger.application.key_uses import KeyUseReads
 from ledger.application.keys import Keys
 from ledger.application.live import LiveFeed
@@ -142,6 +144,16 @@ class Services(Protocol):
     @property
     def evidence(self) -> InvoiceEvidence:
         """Finds the entries behind an invoice's line."""
+        ...
+
+    @property
+    def journals(self) -> Journals:
+        """Makes the journal."""
+        ...
+
+    @property
+    def printer(self) -> InvoicePrinter:
+        """Sets invoices as PDF."""
         ...
 
     @property

@@ -93,14 +93,21 @@ def stretches_of(span: Span, holdings: Sequence[Holding]) -> list[Stretch]:
         span: its days.
         holdings: in order.
     """
+    return stretches_between(span.first_day, span.after_day, holdings)
+
+
+def stretches_between(
+    first_day: date, after_day: date, holdings: Sequence[Holding]
+) -> list[Stretch]:
+    """Return what holds from a day to before another one, as `stretches_of`."""
     found: list[Stretch] = []
     current = Holding(date.min)
-    edges = [one for one in holdings if one.from_day < span.after_day]
-    since = span.first_day
+    edges = [one for one in holdings if one.from_day < after_day]
+    since = first_day
     for one in edges:
         if one.from_day > since:
             found.append(Stretch(since, one.from_day, current.plan, current.version))
             since = one.from_day
         current = one
-    found.append(Stretch(since, span.after_day, current.plan, current.version))
+    found.append(Stretch(since, after_day, current.plan, current.version))
     return found

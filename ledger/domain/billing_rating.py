@@ -122,16 +122,11 @@ def rate_span(
         plans: those of the stretches.
         unit_size: units that a price row's rate was given for, by its version.
     """
-    by_stretch: dict[Stretch, list[UsageRow]] = {one: [] for one in stretches}
-    credit = ZERO
-    for row in rows:
-        for stretch in stretches:
-            if stretch.first_day <= row.day < stretch.after_day:
-                by_stretch[stretch].append(row)
-        credit = EXACT.add(credit, row.credit)
+    rows = list(rows)
+    credit = _sum(row.credit for row in rows)
     lines: list[RatedLine] = []
     unpriced: dict[tuple[str, str, str], Decimal] = {}
-    for stretch, found in by_stretch.items():
+    for stretch, found in _by_stretch(stretches, rows).items():
         plan = plans[stretch.plan, stretch.version] if stretch.plan else None
         rest = found
         if plan is not None:
@@ -151,6 +146,36 @@ def rate_span(
             if quantity
         ),
     )
+
+
+def rows_at_list_prices(
+    stretches: Sequence[Stretch], rows: Iterable[UsageRow], *, plans: Mapping[PlanKey, Plan]
+) -> list[UsageRow]:
+    """Return the rows whose charge is billed as it is: no plan's charge takes them.
+
+    Args:
+        stretches: which plan holds when; of all days of the rows.
+        rows: of any days.
+        plans: those of the stretches.
+    """
+    found = []
+    for stretch, own in _by_stretch(stretches, rows).items():
+        if stretch.plan:
+            found += _shared(plans[stretch.plan, stretch.version], own)[1]
+        else:
+            found += [row for row in own if not row.platform]
+    return found
+
+
+def _by_stretch(
+    stretches: Sequence[Stretch], rows: Iterable[UsageRow]
+) -> dict[Stretch, list[UsageRow]]:
+    found: dict[Stretch, list[UsageRow]] = {one: [] for one in stretches}
+    for row in rows:
+        for stretch in stretches:
+            if stretch.first_day <= row.day < stretch.after_day:
+                found[stretch].append(row)
+    return found
 
 
 def _shared(

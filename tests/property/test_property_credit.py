@@ -22,9 +22,13 @@ from ledger.application.asks import (
     withdraw_credit,
 )
 from ledger.domain.commands import Command, Outcome
+from ledger.domain.entries import decode_commit
 from ledger.domain.holds import ExpireHolds
+from ledger.domain.journal import DEFERRED_CREDIT, PROMOTIONAL_CREDIT, trial_balance
+from ledger.domain.journal_rules import journal
 from ledger.domain.periods import from_us
 from ledger.domain.protection_commands import SetCreditPolicy, WaiveCap
+from ledger.projections.credit_moves import credit_moves
 
 MONEY = 10**18
 SECOND = 1_000_000
@@ -257,8 +261,19 @@ class CreditMachine(RuleBasedStateMachine):
         """Close the world, after its rows were found to be what the log implies."""
         try:
             assert_rows_are_the_fold(self.world)
+            self.assert_books_hold_what_grants_have_left()
         finally:
             self.world.close()
+
+    def assert_books_hold_what_grants_have_left(self) -> None:
+        """The journal's credit accounts are the grants' remaining amounts, paid and free."""
+        grants = list(self.world.guard.credit.grants.values())
+        commits = [decode_commit(one.state) for one in self.world.store.commits()]
+        facts = credit_moves(commits, grants, tenant="acme", currency="USD", timezone="UTC")
+        books = {one.account: -one.balance for one in trial_balance(journal(facts))}
+        for kind, account in (("paid", DEFERRED_CREDIT), ("promotional", PROMOTIONAL_CREDIT)):
+            left = sum(one.remaining for one in grants if one.kind == kind)
+            assert books.get(account, ZERO) * MONEY == left
 
     def run(self, command: Command) -> Outcome:
         """Run a command; the model expires first what is due, as every command does."""

@@ -1,0 +1,32 @@
+"""How commands write files: to a path, or to standard output for ``-``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger.domain.errors import InvalidInput
+
+OutputOption = Annotated[str, typer.Option("--output", "-o", help="File; - is standard output.")]
+
+
+def write_output(output: str, pieces: Iterable[bytes]) -> None:
+    """Write pieces one after the other.
+
+    Raises:
+        InvalidInput: ``unwritable_file``.
+    """
+    if output == "-":
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with Path(output).open("wb") as file:
+            file.writelines(pieces)
+    except OSError as error:
+        raise InvalidInput(f"{output} cannot be written: {error}", code="unwritable_file") from None

@@ -1,0 +1,144 @@
+"""The journal of tenants: gathers facts from rollups, entries and documents, and books them.
+
+journals.bookings(tenant="acme")          # all its days
+trial_balance(journals.bookings())        # of everybody
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import date
+
+from ledger.application.billing_ports import BillingStore
+from ledger.application.plans import Plans
+from ledger.application.ports import AuditView
+from ledger.application.protection_reads import ProtectionReads
+from ledger.application.reads import Reads
+from ledger.domain.billing_calendar import NEVER, Stretch, stretches_between
+from ledger.domain.billing_drafts import Place
+from ledger.domain.billing_rating import PlanKey, rows_at_list_prices
+from ledger.domain.entries import Commit, decode_commit
+from ledger.domain.journal import Booking
+from ledger.domain.journal_facts import CostAccrued, Fact, UsageAccrued, document_facts
+from ledger.domain.journal_rules import journal
+from ledger.domain.plans import Plan
+from ledger.projections.credit_moves import credit_moves
+
+PLACES_AT_A_TIME = 500
+"""Tenants that are read at once."""
+
+
+class Journals:
+    """Makes the journal; nothing of it is stored.
+
+    Usage that is recorded meanwhile may count in one part and not yet in another. A tenant with
+    prepaid credit has its whole log read, for entries alone say what burned when.
+
+    Args:
+        store: accounts and billing rollups.
+        plans: whose charges take usage.
+        reads: provider costs.
+        credit: grants.
+        audit: opens the log.
+        catch_up: makes the rollups count what is in the log now.
+    """
+
+    def __init__(
+        self,
+        store: BillingStore,
+        plans: Plans,
+        reads: Reads,
+        credit: ProtectionReads,
+        audit: Callable[[], AbstractContextManager[AuditView]],
+        catch_up: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._plans = plans
+        self._reads = reads
+        self._credit = credit
+        self._audit = audit
+        self._catch_up = catch_up
+
+    def bookings(
+        self,
+        *,
+        tenant: str | None = None,
+        first_day: date | None = None,
+        after_day: date | None = None,
+    ) -> list[Booking]:
+        """Return bookings in order of tenant, currency, day and rule.
+
+        Args:
+            tenant: only this one's.
+            first_day: first local day; None from the beginning.
+            after_day: first local day no longer included; None to the end.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+        """
+        places = self._places() if tenant is None else iter([self._store.place(tenant)])
+        self._catch_up()
+        made = [booking for place in places for booking in journal(self._facts(place))]
+        return sorted(
+            one
+            for one in made
+            if (first_day is None or one.day >= first_day)
+            and (after_day is None or one.day < after_day)
+        )
+
+    def _places(self) -> Iterator[Place]:
+        after = 0
+        while found := self._store.places(after=after, limit=PLACES_AT_A_TIME):
+            yield from found
+            after = found[-1].tenant_id
+
+    def _facts(self, place: Place) -> Iterator[Fact]:
+        yield from self._usage(place)
+        yield from self._costs(place)
+        yield from self._credits(place)
+        history = self._store.history(place.tenant_id)
+        yield from document_facts(history, timezone=place.timezone)
+
+    def _usage(self, place: Place) -> Iterator[UsageAccrued]:
+        account = self._store.accounts([place.tenant_id])[place.tenant_id]
+        stretches = stretches_between(date.min, NEVER, account.holdings)
+        with self._store.snapshot() as usage:
+            [rows] = usage.rows([(place.tenant_id, date.min, NEVER)])
+        for row in rows_at_list_prices(stretches, rows, plans=self._plans_of(stretches)):
+            if row.charge:
+                yield UsageAccrued(place.tenant, place.currency, row.day, row.meter, row.charge)
+
+    def _plans_of(self, stretches: list[Stretch]) -> dict[PlanKey, Plan]:
+        return {
+            (one.plan, one.version): self._plans.plan(one.plan, version=one.version).plan
+            for one in stretches
+            if one.plan
+        }
+
+    def _costs(self, place: Place) -> Iterator[CostAccrued]:
+        groups = self._reads.usage(
+            tenant=place.tenant, start=None, end=None, by=("day", "provider")
+        )
+        for row in groups:
+            day, provider = row.group
+            for currency, amount in row.costs.items():
+                yield CostAccrued(place.tenant, currency, date.fromisoformat(day), provider, amount)
+
+    def _credits(self, place: Place) -> Iterator[Fact]:
+        grants = self._credit.credit(place.tenant).grants
+        if not grants:
+            return
+        yield from credit_moves(
+            self._commits(place.tenant_id),
+            grants,
+            tenant=place.tenant,
+            currency=place.currency,
+            timezone=place.timezone,
+        )
+
+    def _commits(self, tenant_id: int) -> Iterator[Commit]:
+        with self._audit() as view:
+            for piece in view.commits(tenant_id=tenant_id):
+                for one in piece:
+                    yield decode_commit(one.state)
