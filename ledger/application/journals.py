@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import date
 
-from ledger.application.billing_ports import BillingStore
+from ledger.application.billing_ports import BillingStore, UsageQuestion
 from ledger.application.plans import Plans
 from ledger.application.ports import AuditView
 from ledger.application.protection_reads import ProtectionReads
@@ -104,7 +104,7 @@ class Journals:
         account = self._store.accounts([place.tenant_id])[place.tenant_id]
         stretches = stretches_between(date.min, NEVER, account.holdings)
         with self._store.snapshot() as usage:
-            [rows] = usage.rows([(place.tenant_id, date.min, NEVER)])
+            [rows] = usage.rows([UsageQuestion(place.tenant_id, date.min, NEVER, daily=True)])
         for row in rows_at_list_prices(stretches, rows, plans=self._plans_of(stretches)):
             if row.charge:
                 yield UsageAccrued(place.tenant, place.currency, row.day, row.meter, row.charge)
