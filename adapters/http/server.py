@@ -27,6 +27,7 @@ import uvicorn
 from adapters.http import listening
 from adapters.http.lifecycle import Lifecycle
 from adapters.http.protocol import Limits, Protocol
+from adapters.http.stream.protocol import StreamProtocol
 
 DRAIN_TIMEOUT_S = 30.0
 """How long a drain may take."""
@@ -326,7 +327,9 @@ def config_of(serving: Serving, settings: ServerSettings, lifecycle: Lifecycle) 
         interface="asgi3",
         http=protocol,  # type: ignore[arg-type] # called like the class
         loop="auto",
-        ws="websockets-sansio",
+        ws=StreamProtocol,
+        # Sessions have heartbeats of their own, which know when a client is not read on purpose.
+        ws_ping_interval=None,
         ws_max_size=MAX_FRAME_BYTES,
         ws_per_message_deflate=False,
         lifespan="on",

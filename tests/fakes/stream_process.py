@@ -1,21 +1,85 @@
 """A server of streams as a process of its own, to be killed.
 
-``python -m fakes.stream_process URL`` prints its port and serves until its input ends.
+``python -m fakes.stream_process URL [STALL_MS GOODBYE_S]`` prints its port and serves until its
+input ends.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from fakes.stream_world import stream_server
 
+from adapters.http.stream.protocol import StreamProtocol
 
-def main(url: str) -> None:
+
+class StreamProcess:
+    """A running process.
+
+    Args:
+        url: of the database.
+        options: see the module.
+
+    Attributes:
+        port: on 127.0.0.1.
+        pid: of the process.
+    """
+
+    def __init__(self, url: str, *options: str) -> None:
+        here = Path(__file__).parent.parent
+        path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "fakes.stream_process", url, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+        self.pid = self._process.pid
+
+    @property
+    def memory(self) -> int:
+        """Return the bytes of memory that it has."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def files(self) -> int:
+        """Return how many files and sockets it has open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.communicate("")
+
+
+@contextmanager
+def stream_process(url: str, *options: str) -> Iterator[StreamProcess]:
+    """Run a server of streams while a test needs it."""
+    process = StreamProcess(url, *options)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def main(url: str, stall_ms: str = "30000", goodbye_s: str = "5") -> None:
     """Serve streams over a database."""
+    StreamProtocol.goodbye_s = float(goodbye_s)
     with stream_server(url) as server:
+        server.limit(stall_ms=int(stall_ms))
+        if stall_ms != "30000":
+            server.narrow()
         print(server.port, flush=True)
         sys.stdin.read()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

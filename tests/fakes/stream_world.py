@@ -21,6 +21,7 @@ from adapters.bootstrap import Tallybook, http_app, open_ledger
 from adapters.http.gate import Gate
 from adapters.http.stream.endpoint import Stream
 from adapters.http.stream.frames import PATH
+from adapters.http.stream.protocol import StreamProtocol
 
 PATIENCE_S = 30.0
 """Longest time that a test waits for a frame; shared machines stall."""
@@ -49,7 +50,13 @@ class Server:
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            self.app, log_config=None, lifespan="off", ws_per_message_deflate=False, http="h11"
+            self.app,
+            log_config=None,
+            lifespan="off",
+            http="h11",
+            ws=StreamProtocol,
+            ws_per_message_deflate=False,
+            ws_ping_interval=None,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run)
@@ -84,6 +91,10 @@ class Server:
     def limit(self, **members: Any) -> None:
         """Change bounds of the connections that are opened from now on."""
         self.streams.limits = replace(self.streams.limits, **members)
+
+    def narrow(self) -> None:
+        """Give connections to come little room in the kernel, so that little goes unread."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
 
     def drain(self) -> None:
         """Drain the streams, on the loop that serves them."""
