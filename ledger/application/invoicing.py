@@ -31,7 +31,7 @@ from ledger.domain.billing_account import (
     evolve,
     tax_of,
 )
-from ledger.domain.billing_drafts import Place
+from ledger.domain.billing_drafts import Place, with_displays
 from ledger.domain.credit_notes import credit_note_of
 from ledger.domain.errors import NotFound, Refused
 from ledger.domain.invoices import (
@@ -394,13 +394,12 @@ def _final(
         credits=draft.credits,
         plans=draft.plans,
         unpriced=draft.unpriced,
-        displays=draft.displays,
     )
     days = details.payment_days
     if days is None:
         days = PAYMENT_DAYS if platform.payment_days is None else platform.payment_days
     return finalize(
-        taxed,
+        with_displays(taxed, details),
         series=series,
         number=number,
         issued_at=now,

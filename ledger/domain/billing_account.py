@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from decimal import Decimal
 
 import msgspec
 
@@ -30,6 +31,20 @@ def billing_stream(tenant_id: int) -> str:
     return f"{STREAM_PREFIX}{tenant_id}"
 
 
+class DisplayRate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A currency in which totals are shown too.
+
+    Attributes:
+        currency: ISO 4217.
+        rate: what one unit of the invoice's currency is worth in it.
+        source: whose rate, of when; printed beside it.
+    """
+
+    currency: str
+    rate: Decimal
+    source: str = ""
+
+
 class BillingDetails(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a tenant's invoices are made out, or what the platform says for all.
 
@@ -39,6 +54,7 @@ class BillingDetails(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         line_taxes: by name of a plan's charge or fee.
         series: of numbers; "" is the platform's.
         payment_days: until payment is due; None is the platform's.
+        displays: currencies in which the total is shown too; nothing is owed in them.
     """
 
     party: Party = Party()
@@ -46,6 +62,7 @@ class BillingDetails(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     line_taxes: dict[str, Tax] = {}
     series: str = ""
     payment_days: int | None = None
+    displays: tuple[DisplayRate, ...] = ()
 
 
 def tax_of(name: str, details: BillingDetails, platform: BillingDetails) -> Tax:

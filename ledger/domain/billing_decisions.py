@@ -32,7 +32,9 @@ from ledger.domain.billing_calendar import Holding, Span, months
 from ledger.domain.billing_periods import BillingCycle
 from ledger.domain.errors import InvalidInput, InvariantViolation, NotFound, Refused
 from ledger.domain.invoices import DocumentKind, Invoice, InvoiceStatus, allowed
+from ledger.domain.money import RATE_DECIMALS, minor_units
 from ledger.domain.plans import Plan
+from ledger.domain.tiers import check_number
 
 APPROVAL_US = 7 * 24 * 3600 * 1_000_000
 """How long the first approval of a reopening counts."""
@@ -110,8 +112,24 @@ def set_details(account: BillingAccount, details: BillingDetails) -> list[Event]
     """Say how invoices are made out; the same again changes nothing.
 
     Raises:
-        InvalidInput: ``invalid_payment_days``, ``invalid_series``.
+        InvalidInput: ``invalid_payment_days``, ``invalid_series``, ``unknown_currency``,
+            ``invalid_rate``.
     """
+    for place, one in enumerate(details.displays):
+        at = f"/displays/{place}"
+        try:
+            minor_units(one.currency)
+        except InvalidInput as error:
+            pointer = f"{at}/currency"
+            raise InvalidInput(error.message, code=error.code, pointer=pointer) from None
+        check_number(
+            one.rate,
+            what="exchange rate",
+            code="invalid_rate",
+            pointer=f"{at}/rate",
+            decimals=RATE_DECIMALS,
+            positive=True,
+        )
     if details.series and not _SERIES.fullmatch(details.series):
         raise InvalidInput(
             f"{details.series[:64]!r} is no series; give at most 16 capital letters, digits and"

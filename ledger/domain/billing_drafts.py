@@ -20,7 +20,8 @@ from ledger.domain.invoice_parts import (
     evidence_of,
     invoice_line,
 )
-from ledger.domain.invoices import Invoice, PrepaidDays, UnpricedLine, invoice_of
+from ledger.domain.invoices import Display, Invoice, PrepaidDays, UnpricedLine, invoice_of
+from ledger.domain.money import EXACT, plain, round_money
 from ledger.domain.periods import day_start, from_us
 
 
@@ -103,7 +104,7 @@ def draft_of(
     ]
     if not lines and not credits:
         return None
-    return invoice_of(
+    draft = invoice_of(
         id=id,
         tenant=place.tenant,
         currency=place.currency,
@@ -122,6 +123,23 @@ def draft_of(
             if one.plan
         ),
         unpriced=tuple(one for part in owed for one in part.unpriced),
+    )
+    return with_displays(draft, account.details)
+
+
+def with_displays(draft: Invoice, details: BillingDetails) -> Invoice:
+    """Return a draft with its total in the other currencies that the tenant wants to see."""
+    return msgspec.structs.replace(
+        draft,
+        displays=tuple(
+            Display(
+                currency=one.currency,
+                rate=plain(one.rate),
+                total=plain(round_money(EXACT.multiply(draft.total, one.rate), one.currency)),
+                source=one.source,
+            )
+            for one in details.displays
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from fakes.billing_world import BillingWorld, Clock, memory_world, postgres_worl
 from fixtures_postgres import Run
 
 from ledger.application.billing_ports import AccountChanged, AccountSave, UsageQuestion
+from ledger.application.documents.plans import details_from_json
 from ledger.domain.billing_account import (
     AccountCommit,
     BillingAccount,
@@ -132,9 +133,17 @@ def test_details_are_kept_and_checked(world: BillingWorld) -> None:
     world.open("buyer")
     details = BillingDetails(party=Party(name="Buyer Ltd"), payment_days=30)
     assert world.subscriptions.set_details("buyer", details, by="ann").details == details
-    with pytest.raises(InvalidInput) as caught:
-        world.subscriptions.set_details("buyer", BillingDetails(payment_days=366), by="ann")
-    assert caught.value.code == "invalid_payment_days"
+    for document, code in (
+        ('{"payment_days": 366}', "invalid_payment_days"),
+        ('{"series": "no spaces"}', "invalid_series"),
+        ('{"tax": {"category": "S", "percent": "100.5"}}', "invalid_tax_rate"),
+        ('{"displays": [{"currency": "EUX", "rate": "1"}]}', "unknown_currency"),
+        ('{"displays": [{"currency": "USD", "rate": "0"}]}', "invalid_rate"),
+        ('{"buyer": {}}', "invalid_details"),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            world.subscriptions.set_details("buyer", details_from_json(document), by="ann")
+        assert caught.value.code == code
     assert world.subscriptions.show("buyer").details == details
 
 

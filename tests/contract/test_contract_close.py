@@ -10,7 +10,7 @@ import pytest
 from fakes.billing_world import BillingWorld, Clock, memory_world, postgres_world
 from fixtures_postgres import Run
 
-from ledger.domain.billing_account import BillingDetails
+from ledger.domain.billing_account import BillingDetails, DisplayRate
 from ledger.domain.errors import LedgerError
 from ledger.domain.invoice_parts import LineKind, Party, Tax, TaxCategory
 from ledger.domain.invoices import Invoice, InvoiceStatus
@@ -190,13 +190,17 @@ def test_an_invoice_becomes_final_with_the_header_of_the_day_of_issue(world: Bil
         BillingDetails(party=Party(name="Gateway Ltd"), payment_days=7), by="ann"
     )
     standard = Tax(category=TaxCategory.STANDARD, percent=Decimal(20))
-    details = BillingDetails(party=Party(name="Final Inc"), tax=standard, series="F")
+    yen = DisplayRate(currency="JPY", rate=Decimal("162.345"), source="ECB 2026-12-03")
+    details = BillingDetails(
+        party=Party(name="Final Inc"), tax=standard, series="F", displays=(yen,)
+    )
     world.subscriptions.set_details("final", details, by="ann")
     stored = world.invoicing.finalize("final", draft.id, by="ann")
     invoice = stored.invoice
     assert (invoice.number, invoice.due_on) == ("F-000001", date(2026, 12, 10))
     assert (invoice.net, invoice.tax, invoice.total) == (63, Decimal("12.6"), Decimal("75.6"))
     assert invoice.seller == Party(name="Gateway Ltd")
+    assert [(one.currency, one.total) for one in invoice.displays] == [("JPY", 12273)]
     assert world.invoicing.finalize("final", draft.id, by="bob").invoice == invoice
     move = world.invoicing.move
     assert move("final", draft.id, status=InvoiceStatus.UNCOLLECTIBLE, by="ann").status == (

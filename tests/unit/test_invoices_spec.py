@@ -7,10 +7,16 @@ from pathlib import Path
 
 import msgspec
 
+from ledger.application.documents.plans import details_document, details_from_json
+from ledger.domain.billing_account import BillingAccount
+from ledger.domain.billing_decisions import set_details
 from ledger.domain.invoice_parts import InvoiceLine, evidence_of
 from ledger.domain.invoices import Invoice, digest_of, from_document, to_document
 
 SPEC = (Path(__file__).parents[2] / "docs" / "spec" / "invoices.md").read_text("utf-8")
+
+
+PERIODS = (Path(__file__).parents[2] / "docs" / "spec" / "periods.md").read_text("utf-8")
 
 
 def _members(title: str) -> set[str]:
@@ -34,3 +40,11 @@ def test_the_tables_list_every_member() -> None:
     assert _members("| member of a line | default | meaning |") == set(
         InvoiceLine.__struct_fields__
     )
+
+
+def test_the_details_on_the_page_are_read() -> None:
+    """As they stand there, and shown again in the same form."""
+    [example] = re.findall(r"```json\n(.*?)```", PERIODS, flags=re.DOTALL)
+    details = details_from_json(example)
+    assert set_details(BillingAccount(), details)
+    assert details_document(details) == msgspec.json.decode(example)
