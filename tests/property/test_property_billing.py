@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 from hypothesis import given, settings
@@ -12,15 +12,25 @@ from ledger.domain.billing_account import BillingAccount, BillingDetails, Close
 from ledger.domain.billing_calendar import Holding, Segment, Span, span_on, stretches_of
 from ledger.domain.billing_drafts import Cut, Owed, Place, draft_of
 from ledger.domain.billing_periods import BillingCycle, CycleUnit
-from ledger.domain.billing_rating import UsageRow, billed_lines, less_billed, rate_span
+from ledger.domain.billing_rating import (
+    UsageRow,
+    billed_lines,
+    less_billed,
+    rate_span,
+    rows_at_list_prices,
+)
 from ledger.domain.charge_models import ChargeModel
-from ledger.domain.invoices import Invoice, check
+from ledger.domain.invoices import Invoice, check, finalize
+from ledger.domain.journal import BILLED, UNBILLED, trial_balance
+from ledger.domain.journal_facts import DocumentMove, DocumentMoved, Fact, UsageAccrued
+from ledger.domain.journal_rules import journal
 from ledger.domain.plans import Plan, PlanCharge, PlanFee
 from ledger.domain.tiers import Tier, TierMode
 
 PLACE = Place(1, "acme", "EUR", "Pacific/Auckland")
 FIRST = date(2027, 1, 31)
 CYCLE = BillingCycle(anchor=FIRST, timezone=PLACE.timezone)
+ISSUED = datetime(2027, 3, 2, tzinfo=UTC)
 CUT = Cut(1, 1, b"\x01")
 SIZES = st.integers(1, 12)
 RATES = st.integers(0, 40).map(lambda cents: Decimal(cents) / 100)
@@ -124,6 +134,17 @@ def test_invoices_of_a_period_sum_to_what_one_would_bill(
         listed = [line for one in invoices for line in one.lines if line.kind == "usage"]
         assert sum(line.unrounded for line in listed) == calls * Decimal("0.001")
         assert sum(line.billed or 0 for line in listed) == calls
+    own = rows_at_list_prices(stretches, rows, plans=known)
+    facts: list[Fact] = [
+        UsageAccrued(PLACE.tenant, PLACE.currency, one.day, one.meter, one.charge) for one in own
+    ]
+    for one in invoices:
+        final = finalize(one, series="A", number=f"A-{one.id}", issued_at=ISSUED)
+        facts.append(DocumentMoved(span.after_day, DocumentMove.FINALIZED, final, final.due))
+    books = {one.account: one.balance for one in trial_balance(journal(facts))}
+    # What accrued day by day is billed to its last digit, late or not, and by no plan.
+    assert books.get(UNBILLED, 0) == 0
+    assert books.get(BILLED, 0) == sum(one.due for one in invoices)
 
 
 @settings(max_examples=150, deadline=None)
