@@ -121,6 +121,8 @@ from ledger.domain.price_records import PriceRecord
 from ledger.domain.prices import PriceList
 from ledger.projections import billing_daily, usage_daily
 
+FONTS_VARIABLE = "TALLYBOOK_FONTS"
+"""Environment variable that names folders of further fonts for invoices, as PATH names folders."""
 LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
 """Environment variable that names the file of the key that signs leases."""
 if TYPE_CHECKING:
@@ -189,7 +191,7 @@ class Tallybook:
             self.audit,
             self._count_all_usage,
         )
-        self.printer = TypstPrinter()
+        self.printer = TypstPrinter(font_folders=_font_folders())
         self.live_feed = PostgresLiveFeed(database)
         self.stream_sessions = PostgresStreamSessions(database)
         self.corrections = Corrections(self.ledger)
@@ -594,6 +596,11 @@ def build() -> typer.Typer:
     setup.register_migrate(app, migrate_database, check_database)
     app.add_typer(db.build(server), name="db")
     return app
+
+
+def _font_folders() -> list[Path]:
+    named = os.environ.get(FONTS_VARIABLE, "")
+    return [Path(folder).expanduser() for folder in named.split(os.pathsep) if folder]
 
 
 def lease_keys() -> KeyFile:

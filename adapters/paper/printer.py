@@ -50,7 +50,8 @@ class TypstPrinter:
             status: of a final invoice, where it is to be shown: ``void`` and ``paid`` are marked.
 
         Raises:
-            Unavailable: ``pdf_unavailable`` where typst is not installed.
+            Unavailable: ``pdf_unavailable`` where typst is not installed, ``fonts_unavailable``
+                where a folder of fonts is not there.
         """
         return self._compile(invoice, status, "pdf")[0]
 
@@ -78,6 +79,13 @@ class TypstPrinter:
             raise InvariantViolation(f"invoice {invoice.id} was set and is nowhere")
         return made if isinstance(made, list) else [made]
 
+    def _check_fonts(self) -> None:
+        for folder in self._font_folders:
+            if not Path(folder).is_dir():
+                raise Unavailable(
+                    f"the folder of fonts {folder} is not there", code="fonts_unavailable"
+                )
+
     def _open(self) -> Compiler:
         if self._compiler is None:
             try:
@@ -87,6 +95,7 @@ class TypstPrinter:
                     "PDF needs the package typst: install tallybook with its extra pdf",
                     code="pdf_unavailable",
                 ) from None
+            self._check_fonts()
             fonts = Fonts(include_system_fonts=False, font_paths=list(self._font_folders))
             self._compiler = Compiler(font_paths=fonts, ignore_system_fonts=True, root=str(_FOLDER))
         return self._compiler

@@ -6,9 +6,10 @@ trial_balance(journals.bookings())        # of everybody
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import date
+from decimal import Decimal
 
 from ledger.application.billing_ports import BillingStore, UsageQuestion
 from ledger.application.plans import Plans
@@ -22,11 +23,13 @@ from ledger.domain.entries import Commit, decode_commit
 from ledger.domain.journal import Booking
 from ledger.domain.journal_facts import CostAccrued, Fact, UsageAccrued, document_facts
 from ledger.domain.journal_rules import journal
+from ledger.domain.money import EXACT
 from ledger.domain.plans import Plan
+from ledger.domain.tiers import ZERO
 from ledger.projections.credit_moves import credit_moves
 
-PLACES_AT_A_TIME = 500
-"""Tenants that are read at once."""
+PLACES_AT_A_TIME = 25
+"""Tenants whose rollups are read at once: some ten thousand rows."""
 
 
 class Journals:
@@ -77,9 +80,9 @@ class Journals:
         Raises:
             NotFound: ``unknown_tenant``.
         """
-        places = self._places() if tenant is None else iter([self._store.place(tenant)])
+        places = self._places() if tenant is None else iter([[self._store.place(tenant)]])
         self._catch_up()
-        made = [booking for place in places for booking in journal(self._facts(place))]
+        made = [one for piece in places for one in journal(self._facts(piece))]
         return sorted(
             one
             for one in made
@@ -87,27 +90,34 @@ class Journals:
             and (after_day is None or one.day < after_day)
         )
 
-    def _places(self) -> Iterator[Place]:
+    def _places(self) -> Iterator[Sequence[Place]]:
         after = 0
         while found := self._store.places(after=after, limit=PLACES_AT_A_TIME):
-            yield from found
+            yield found
             after = found[-1].tenant_id
 
-    def _facts(self, place: Place) -> Iterator[Fact]:
-        yield from self._usage(place)
-        yield from self._costs(place)
-        yield from self._credits(place)
-        history = self._store.history(place.tenant_id)
-        yield from document_facts(history, timezone=place.timezone)
+    def _facts(self, places: Sequence[Place]) -> Iterator[Fact]:
+        yield from self._usage(places)
+        for place in places:
+            yield from self._costs(place)
+            yield from self._credits(place)
+            history = self._store.history(place.tenant_id)
+            yield from document_facts(history, timezone=place.timezone)
 
-    def _usage(self, place: Place) -> Iterator[UsageAccrued]:
-        account = self._store.accounts([place.tenant_id])[place.tenant_id]
-        stretches = stretches_between(date.min, NEVER, account.holdings)
+    def _usage(self, places: Sequence[Place]) -> Iterator[UsageAccrued]:
+        accounts = self._store.accounts([one.tenant_id for one in places])
         with self._store.snapshot() as usage:
-            [rows] = usage.rows([UsageQuestion(place.tenant_id, date.min, NEVER, daily=True)])
-        for row in rows_at_list_prices(stretches, rows, plans=self._plans_of(stretches)):
-            if row.charge:
-                yield UsageAccrued(place.tenant, place.currency, row.day, row.meter, row.charge)
+            asked = [UsageQuestion(one.tenant_id, date.min, NEVER, daily=True) for one in places]
+            answers = usage.rows(asked)
+        for place, rows in zip(places, answers, strict=True):
+            holdings = accounts[place.tenant_id].holdings
+            stretches = stretches_between(date.min, NEVER, holdings)
+            sums: dict[tuple[date, str], Decimal] = {}
+            for row in rows_at_list_prices(stretches, rows, plans=self._plans_of(stretches)):
+                key = (row.day, row.meter)
+                sums[key] = EXACT.add(sums.get(key, ZERO), row.charge)
+            for (day, meter), amount in sums.items():
+                yield UsageAccrued(place.tenant, place.currency, day, meter, amount)
 
     def _plans_of(self, stretches: list[Stretch]) -> dict[PlanKey, Plan]:
         return {

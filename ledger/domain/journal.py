@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from decimal import Decimal, localcontext
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
 
 import msgspec
@@ -145,6 +146,7 @@ class Drawn(msgspec.Struct, frozen=True):
     reference: str = ""
 
 
+@lru_cache(maxsize=4096)
 def account(*words: str) -> str:
     """Return an account's name: letters, digits and hyphens, with colons between words.
 

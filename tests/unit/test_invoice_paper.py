@@ -7,6 +7,7 @@ import subprocess
 import sys
 from decimal import Decimal
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,6 +188,15 @@ def test_texts_are_of_one_line_and_hide_nothing() -> None:
     assert clean("gpt-4o/tokens.input.cache_write.1h").replace("\u200b", "") == (
         "gpt-4o/tokens.input.cache_write.1h"
     )
+
+
+def test_a_folder_of_fonts_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """Instead of boxes for its characters; one that has nothing needed changes no byte."""
+    with pytest.raises(Unavailable) as refused:
+        TypstPrinter(font_folders=[tmp_path / "none"]).pdf(samples.usual())
+    assert refused.value.code == "fonts_unavailable"
+    made = TypstPrinter(font_folders=[tmp_path]).pdf(samples.usual())
+    assert made == TypstPrinter().pdf(samples.usual())
 
 
 def test_without_typst_the_reason_and_the_remedy_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
