@@ -82,11 +82,13 @@ class Place(NamedTuple):
         port: on 127.0.0.1.
         token: of a key of the platform that may do everything.
         url: of the database.
+        pid: of the server's process.
     """
 
     port: int
     token: str
     url: str
+    pid: int
 
 
 def prepare(url: str) -> str:
@@ -122,7 +124,7 @@ def serving(url: str, token: str) -> Iterator[Place]:
     try:
         if process.stdout is None:
             raise SystemExit("the server has no output")
-        yield Place(int(process.stdout.readline()), token, url)
+        yield Place(int(process.stdout.readline()), token, url, process.pid)
     finally:
         process.communicate("")
 
