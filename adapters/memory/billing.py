@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -22,7 +23,7 @@ from ledger.domain.billing_account import AccountCommit, BillingAccount
 from ledger.domain.billing_drafts import Cut, Place
 from ledger.domain.billing_rating import UsageRow
 from ledger.domain.entries import ShapeDefined, commit_digest, decode_commit, stream_of
-from ledger.domain.errors import NotFound
+from ledger.domain.errors import InvariantViolation, NotFound
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import AMOUNT_DECIMALS, from_scaled
 from ledger.domain.shapes import shape_from_body
@@ -46,6 +47,13 @@ class MemoryBilling:
         self._commits: dict[int, list[AccountCommit]] = {}
         self._invoices: dict[tuple[int, str], InvoiceRow] = {}
         self._series: dict[str, int] = {}
+        self._only: str | None = None
+
+    def for_tenant(self, tenant: str) -> MemoryBilling:
+        """Return a view of one tenant's rows alone."""
+        view = copy(self)
+        view._only = tenant
+        return view
 
     def now(self) -> datetime:
         """Return the clock's time."""
@@ -62,12 +70,25 @@ class MemoryBilling:
         """Return tenants by number."""
         rows = sorted(self._store.tenants(), key=lambda row: row.tenant_id)
         found = [Place(row.tenant_id, row.tenant, row.currency, row.timezone) for row in rows]
-        return [place for place in found if place.tenant_id > after][:limit]
+        return [
+            place
+            for place in found
+            if place.tenant_id > after and self._only in (None, place.tenant)
+        ][:limit]
+
+    def _sees(self, tenant_id: int) -> bool:
+        everyone = self._only is None
+        return everyone or any(one.tenant_id == tenant_id for one in self.places(after=0, limit=1))
 
     def accounts(self, tenants: Collection[int]) -> Mapping[int, BillingAccount]:
         """Return accounts."""
         with self._lock:
-            return {one: self._accounts.get(one, BillingAccount()) for one in tenants}
+            return {
+                one: self._accounts.get(one, BillingAccount())
+                if self._sees(one)
+                else BillingAccount()
+                for one in tenants
+            }
 
     def history(self, tenant_id: int) -> Iterator[AccountCommit]:
         """Yield the commits of an account."""
@@ -75,6 +96,8 @@ class MemoryBilling:
 
     def save(self, saves: Sequence[AccountSave]) -> None:
         """Write all or nothing; see `BillingStore`."""
+        if self._only is not None:
+            raise InvariantViolation(f"the view of {self._only} saves nothing")
         with self._lock:
             for one in saves:
                 known = self._accounts.get(one.tenant_id, BillingAccount())
@@ -148,7 +171,7 @@ class MemoryBilling:
         found = []
         for key in keys:
             row = self._invoices.get(key)
-            if row is not None:
+            if row is not None and self._sees(row.tenant_id):
                 members = {name: getattr(row, name) for name in row.__struct_fields__}
                 found.append(InvoiceRow(**{**members, "tenant": names[row.tenant_id]}))
         return found

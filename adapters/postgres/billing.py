@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from eventsourcing.persistence import StoredEvent
 from psycopg import Connection, Cursor, IsolationLevel
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composed, Identifier
 
 from adapters.postgres import arrays, queries
 from adapters.postgres.database import Database
 from adapters.postgres.projections import lost_connections
 from adapters.postgres.recorder import WRITER_LOCK
+from adapters.postgres.snapshots import Snapshots
 from ledger.application.billing_ports import (
     AccountChanged,
     AccountSave,
@@ -44,7 +46,7 @@ from ledger.domain.billing_account import (
 )
 from ledger.domain.billing_drafts import Cut, Place
 from ledger.domain.billing_rating import UsageRow
-from ledger.domain.errors import NotFound
+from ledger.domain.errors import InvariantViolation, NotFound
 from ledger.domain.invoices import InvoiceStatus
 from ledger.projections import billing_daily
 
@@ -70,9 +72,18 @@ class PostgresBilling:
             for name in ("invoice", "invoices", "covering")
         }
         self._idle: list[Connection[TupleRow]] = []
+        self._isolated = Snapshots(database, isolated=True)
+        self._bound: str | None = None
+
+    def for_tenant(self, tenant: str) -> Self:
+        """Return a view of one tenant's rows alone; shares connections."""
+        view = copy(self)
+        view._bound = tenant
+        return view
 
     def close(self) -> None:
         """Close the connections that are not in use."""
+        self._isolated.close()
         while self._idle:
             with contextlib.suppress(psycopg.Error):
                 self._idle.pop().close()
@@ -97,8 +108,16 @@ class PostgresBilling:
             self._idle.append(connection)
 
     def _rows(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[TupleRow]:
+        return self._ask(self._sql[name], parameters or {})
+
+    def _ask(self, query: SQL | Composed, parameters: Mapping[str, Any]) -> list[TupleRow]:
+        if self._bound is not None:
+            return self._isolated.ask(
+                lambda one: one.execute(query, parameters, binary=True).fetchall(),
+                tenants=[self._bound],
+            )
         with self._use() as connection:
-            return connection.execute(self._sql[name], parameters or {}, binary=True).fetchall()
+            return connection.execute(query, parameters, binary=True).fetchall()
 
     def now(self) -> datetime:
         """Return the database's time."""
@@ -149,6 +168,8 @@ class PostgresBilling:
             self._write(cursor, make(firsts))
 
     def _write(self, cursor: Cursor[TupleRow], saves: Sequence[AccountSave]) -> None:
+        if self._bound is not None:
+            raise InvariantViolation(f"the view of {self._bound} saves nothing")
         if not saves:
             return
         sql = self._sql
@@ -206,6 +227,10 @@ class PostgresBilling:
             connection.read_only = True
             try:
                 with connection.transaction():
+                    if self._bound is not None:
+                        connection.execute(
+                            queries.load("isolation")["become_tenant"], {"tenants": [self._bound]}
+                        )
                     yield _Snapshot(connection, self._sql)
             finally:
                 if not connection.closed:
@@ -240,9 +265,7 @@ class PostgresBilling:
         )
 
     def _list(self, name: str, parameters: Mapping[str, Any]) -> list[InvoiceRow]:
-        with self._use() as connection:
-            rows = connection.execute(self._listing[name], parameters, binary=True).fetchall()
-        return [_invoice_row(row) for row in rows]
+        return [_invoice_row(row) for row in self._ask(self._listing[name], parameters)]
 
 
 class _Snapshot:

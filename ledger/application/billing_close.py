@@ -96,6 +96,11 @@ class Periods:
         self._rates = rates
         self._catch_up = catch_up
 
+    def for_tenant(self, tenant: str) -> Periods:
+        """Return the same questions about one tenant's rows alone; a foreign name is unknown."""
+        rates = self._rates.for_tenant(tenant)
+        return Periods(self._store.for_tenant(tenant), rates, self._catch_up)
+
     def close(
         self,
         *,

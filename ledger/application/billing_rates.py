@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from datetime import date
 from decimal import Decimal
+from typing import Self
 
 import msgspec
 
@@ -95,8 +97,15 @@ class Rates:
 
     def __init__(self, store: BillingStore, plans: Plans, unit_size: UnitSize) -> None:
         self._store = store
+        self._everyone = store
         self._plans = plans
         self._unit_size = unit_size
+
+    def for_tenant(self, tenant: str) -> Self:
+        """Return the same over one tenant's rows alone; plans and settings are everybody's."""
+        view = copy(self)
+        view._store = self._store.for_tenant(tenant)
+        return view
 
     def draft(self, dues: Sequence[Due]) -> list[Drafted]:
         """Return what periods come to by now, all at one moment."""
@@ -113,7 +122,7 @@ class Rates:
             by_due = [
                 [[row for _ in span for row in next(answers)] for span in due] for due in questions
             ]
-        platform = self._store.accounts([PLATFORM])[PLATFORM].details
+        platform = self._everyone.accounts([PLATFORM])[PLATFORM].details
         return [
             self._draft(due, found, usage_rows, cuts[due.place.tenant_id], platform)
             for due, found, usage_rows in zip(dues, spans, by_due, strict=True)

@@ -67,6 +67,10 @@ class InvoiceEvidence:
         self._plans = plans
         self._audit = audit
 
+    def for_tenant(self, tenant: str) -> InvoiceEvidence:
+        """Return the same about one tenant's invoices alone; a foreign name is unknown."""
+        return InvoiceEvidence(self._store.for_tenant(tenant), self._plans, self._audit)
+
     def entries(self, tenant: str, id: str, *, line: int) -> EvidenceReport:
         """Return exactly the entries behind a line.
 

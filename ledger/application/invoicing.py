@@ -88,6 +88,10 @@ class Invoicing:
     def __init__(self, store: BillingStore) -> None:
         self._store = store
 
+    def for_tenant(self, tenant: str) -> Invoicing:
+        """Return the same questions about one tenant's rows alone; a foreign name is unknown."""
+        return Invoicing(self._store.for_tenant(tenant))
+
     # -- reading ----------------------------------------------------------------------
 
     def invoice(self, tenant: str, id: str) -> StoredInvoice:
@@ -189,7 +193,15 @@ class Invoicing:
             Refused: ``account_busy``.
         """
         done = failures = 0
-        while rows := self.list(tenant=tenant, status=InvoiceStatus.DRAFT, limit=AT_ONCE):
+        after: tuple[int, str] | None = None
+        while True:
+            rows = self.list(tenant=tenant, status=InvoiceStatus.DRAFT, after=after, limit=AT_ONCE)
+            if not rows:
+                if after is None:
+                    return done
+                # Once more from the start: for what others made meanwhile, or kept from us.
+                after = None
+                continue
             # One a tenant: two of one account would be two commits upon one version.
             first = {row.tenant_id: row for row in reversed(rows)}
             drafts = [(self._store.place(row.tenant), row.id) for row in first.values()]
@@ -201,7 +213,8 @@ class Invoicing:
                 if failures > MAX_ATTEMPTS * AT_ONCE:
                     raise busy(rows[0].tenant) from None
                 continue
-        return done
+            place, id = drafts[-1]
+            after = (place.tenant_id, id)
 
     def move(
         self, tenant: str, id: str, *, status: InvoiceStatus, by: str, reason: str = ""

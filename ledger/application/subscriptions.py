@@ -97,6 +97,10 @@ class Subscriptions:
         self._store = store
         self._plans = plans
 
+    def for_tenant(self, tenant: str) -> Subscriptions:
+        """Return the same questions about one tenant's rows alone; a foreign name is unknown."""
+        return Subscriptions(self._store.for_tenant(tenant), self._plans)
+
     def subscribe(
         self,
         tenant: str,

@@ -11,7 +11,7 @@ from fakes.billing_world import BillingWorld, Clock, memory_world, postgres_worl
 from fixtures_postgres import Run
 
 from ledger.domain.billing_account import BillingDetails, DisplayRate
-from ledger.domain.errors import LedgerError
+from ledger.domain.errors import InvariantViolation, LedgerError
 from ledger.domain.invoice_parts import LineKind, Party, Tax, TaxCategory
 from ledger.domain.invoices import Invoice, InvoiceStatus
 
@@ -284,6 +284,40 @@ def test_a_reopened_period_with_a_final_invoice_bills_the_difference(world: Bill
     assert (third.id, shown(third)) == ("2026-11-01.3", [("usage", "tool.calls", "4.5", False)])
     states = [(one.first_day.month, one.state) for one in world.periods.status("more")]
     assert states == [(11, "closed"), (12, "open")]
+
+
+def test_a_tenants_view_has_its_own_billing_alone(world: BillingWorld) -> None:
+    """A foreign name is unknown, a listing of all is its own, and nothing can be changed."""
+    world.open("mine", "theirs")
+    for name in ("mine", "theirs"):
+        world.subscriptions.subscribe(name, "team", version=1, from_day=date(2026, 11, 1), by="a")
+        world.use(name, "2026-11-05T10:00:00Z", tool_calls=1000)
+    [draft] = close(world, "theirs", on="2026-12-04")
+    close(world, "mine", on="2026-12-04")
+    world.use("mine", "2026-12-03T10:00:00Z", tool_calls=2000)
+    invoicing = world.invoicing.for_tenant("mine")
+    periods = world.periods.for_tenant("mine")
+    subscriptions = world.subscriptions.for_tenant("mine")
+    assert [row.tenant for row in invoicing.list()] == ["mine"]
+    assert invoicing.invoice("mine", draft.id).invoice.tenant == "mine"
+    assert [one.state for one in periods.status("mine")] == ["closed", "open"]
+    preview = periods.preview("mine")
+    assert preview is not None
+    assert preview == world.periods.preview("mine")
+    assert [line.unrounded for line in preview.lines] == [30, 6]
+    assert subscriptions.show("mine").holdings[0].plan == "team"
+    for foreign in (
+        lambda: invoicing.invoice("theirs", draft.id),
+        lambda: invoicing.list(tenant="theirs"),
+        lambda: periods.status("theirs"),
+        lambda: periods.preview("theirs"),
+        lambda: subscriptions.show("theirs"),
+    ):
+        with pytest.raises(LedgerError) as caught:
+            foreign()
+        assert caught.value.code == "unknown_tenant"
+    with pytest.raises(InvariantViolation):
+        subscriptions.end("mine", by="ann")
 
 
 def test_numbers_are_gapless_and_all_final_invoices_have_one(world: BillingWorld) -> None:

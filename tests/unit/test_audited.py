@@ -57,9 +57,9 @@ ASKING = {
     "credits": {"list"},
     "keys": {"list", "show", "now"},
     "plans": {"plan", "list"},
-    "subscriptions": {"show"},
-    "periods": {"preview", "status"},
-    "invoicing": {"invoice", "list", "series", "settings"},
+    "subscriptions": {"show", "for_tenant"},
+    "periods": {"preview", "status", "for_tenant"},
+    "invoicing": {"invoice", "list", "series", "settings", "for_tenant"},
     "prices": {"find", "list", "diff", "at", "markups", "rate_unpriced"},
 }
 """What changes nothing that an operator decides."""
