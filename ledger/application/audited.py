@@ -23,6 +23,7 @@ from ledger.application.keys import NotRotated
 from ledger.application.services import Services
 from ledger.domain.commands import Outcome
 from ledger.domain.errors import InvalidInput, LedgerError, NotFound, Unavailable
+from ledger.domain.plans import plan_from_json
 from ledger.domain.usage import AdjustUsage, VoidUsage
 
 _log = logging.getLogger(__name__)
@@ -230,25 +231,34 @@ def _of_revocation(said: Arguments, result: Any, /) -> Told:
     return Told(tenant, said["id"], _members(said, ("reason",)))
 
 
+def _of_publication(said: Arguments, result: Any, /) -> Told:
+    if isinstance(result, LedgerError):
+        return Told(None, plan_from_json(said["document"]).name, {})
+    return Told(None, result.name, {"version": result.latest})
+
+
 def _of_plan(said: Arguments, result: Any, /) -> Told:
-    name = said.get("name", "") if result is None else result.name
-    return Told(None, name, {} if result is None else {"version": result.latest})
+    done = {} if isinstance(result, LedgerError) else {"version": result.latest}
+    return Told(None, said["name"], done)
 
 
 def _of_close(said: Arguments, result: Any, /) -> Told:
-    done = {} if result is None else {"periods": result.periods, "drafts": len(result.drafts)}
+    done = {}
+    if not isinstance(result, LedgerError):
+        done = {"periods": result.periods, "drafts": len(result.drafts)}
     return Told(said.get("tenant"), "", _members(said, ("grace_hours",)) | done)
 
 
 def _of_drafts(said: Arguments, result: Any, /) -> Told:
-    return Told(said.get("tenant"), "", {} if result is None else {"invoices": result})
+    done = {} if isinstance(result, LedgerError) else {"invoices": result}
+    return Told(said.get("tenant"), "", done)
 
 
 def _of_credit_note(said: Arguments, result: Any, /) -> Told:
     detail = _members(said, ("total", "reason"))
     if said.get("lines") is not None:
         detail["lines"] = {str(number): amount for number, amount in said["lines"].items()}
-    if result is not None:
+    if not isinstance(result, LedgerError):
         detail["note"] = result.invoice.id
     return Told(said["tenant"], said["id"], detail)
 
@@ -298,7 +308,7 @@ _ACTS: dict[str, dict[str, _Act]] = {
         "rerate": _Act("usage.rerated", _of_tenant("tenant", "start", "end")),
     },
     "plans": {
-        "publish": _Act("plan.published", _of_plan),
+        "publish": _Act("plan.published", _of_publication),
         "retire": _Act("plan.retired", _of_plan),
     },
     "subscriptions": {

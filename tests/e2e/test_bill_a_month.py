@@ -12,6 +12,7 @@ from fakes.billing_world import TEAM
 from typer.testing import CliRunner
 
 from adapters import bootstrap
+from ledger.domain.errors import Refused
 from ledger.domain.invoices import from_document
 
 Run = Callable[..., str]
@@ -120,6 +121,9 @@ def test_a_month_is_billed_explained_and_credited(run: Run, tmp_path: Path) -> N
         "10",
         "INV-000001",
     )
+    with pytest.raises(Refused) as caught:
+        run(*credit, "--total", "1000")
+    assert caught.value.code == "credit_exceeds_invoice"
     assert "INV-CN" in run("invoice", "numbers")
     assert answer("invoice", "pay", "2026-01-01", "-t", "acme")["status"] == "paid"
     acts = {line["act"] for line in answer("audit", "list", "--limit", "100")}
