@@ -1,4 +1,4 @@
-"""Databases for tests: one embedded server a run, one fresh database a test.
+"""Databases for tests: one embedded server a run, one database a test, as fresh as a new one.
 
 The process that started the run (pytest itself, or xdist's controller) owns a directory under
 ``/tmp`` and, in it, the server. Whichever worker needs a database first starts the server there;
@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import psycopg
 import pytest
+from fixtures_emptying import Emptier
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
@@ -49,6 +50,8 @@ class Run:
         # The random end of the directory's name tells the databases of two runs apart.
         self.prefix = f"tb_{directory.name.rsplit('-', 1)[-1].lower()}_"
         self._url: str | None = None
+        self._emptied: list[str] = []
+        self._emptier: Emptier | None = None
 
     @property
     def server_url(self) -> str:
@@ -100,13 +103,31 @@ class Run:
 
     @contextmanager
     def database(self, *, migrated: bool) -> Iterator[str]:
-        """Give the URL of a fresh database, and drop it afterwards."""
-        name = f"{self.prefix}{secrets.token_hex(6)}"
-        self.create(name, template=self.template if migrated else "template0")
+        """Give the URL of a fresh database; afterwards it is emptied for the next, or dropped."""
+        name = self._emptied.pop() if migrated and self._emptied else None
+        if name is None:
+            name = f"{self.prefix}{secrets.token_hex(6)}"
+            self.create(name, template=self.template if migrated else "template0")
+        kept = False
         try:
             yield self.url_of(name)
+            kept = migrated and not self._is_named() and self._empty(name)
         finally:
-            self.drop(name)
+            if kept:
+                self._emptied.append(name)
+            else:
+                self.drop(name)
+
+    def _empty(self, name: str) -> bool:
+        """Make a database as its template is; False where that takes a new one."""
+        if self._emptier is None:
+            self._emptier = Emptier(self.url_of(self.template))
+        return self._emptier.empty(self.url_of(name))
+
+    @staticmethod
+    def _is_named() -> bool:
+        """Return whether the server is the user's, whose role may not do all that it takes."""
+        return URL_VARIABLE in os.environ
 
     def end(self) -> None:
         """Stop the server, or drop this run's databases from the user's, and leave nothing."""
