@@ -181,7 +181,7 @@ def _register_changes(keys: typer.Typer, open_services: OpenServices) -> None:
         if json:
             print_json(key_document(revoked, now=now))
         else:
-            say(f"{revoked.id} was revoked {moment(revoked.revoked_at or 0, 'UTC')} UTC")
+            say(f"{revoked.id} was revoked {moment(revoked.revoked_at or 0, 'UTC')}")
 
 
 def _register_uses(keys: typer.Typer, open_services: OpenServices) -> None:

@@ -4,7 +4,7 @@
     log.list(tenant="acme", act="key", limit=50)
 
 A line is written after its act. A crash between the two leaves an act without a line; the act's own
-entry or event, which names who, is in the ledger's log either way.
+entry or event is in the ledger's log either way, but not all of these name who.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fakes.http_market import problem
 from fakes.http_world import Watching
+from fixtures_postgres import Run
 from starlette.testclient import TestClient
 
 from adapters.bootstrap import Tallybook, http_app, open_ledger
@@ -24,15 +25,21 @@ class World:
     Attributes:
         tallybook: behind it.
         admin: token of the platform's first key.
-        acme: token of a key of acme with every scope.
+        acme: token of a key of `mine` with every scope.
+        mine: a tenant of this test.
+        other: another one.
     """
 
     def __init__(self, tallybook: Tallybook, client: TestClient) -> None:
+        number = next(_ONCE)
+        self.mine, self.other = f"acme-{number}", f"globex-{number}"
+        for tenant in (self.mine, self.other):
+            tallybook.tenants.open(tenant)
         self.tallybook = tallybook
         self._client = client
         issued = tallybook.keys.issue({"name": "first", "scopes": ["admin"]}, by="ann")
         self.admin, self.admin_id = issued.token, issued.key.id
-        own = {"name": "acme's admin", "scopes": ["admin"], "tenant": "acme"}
+        own = {"name": "acme's admin", "scopes": ["admin"], "tenant": self.mine}
         self.acme = self.post("/v2/keys", own).json()["token"]
 
     def call(self, method: str, path: str, *, key: str | None = None, **members: Any) -> Any:
@@ -52,26 +59,31 @@ class World:
         return self.call("POST", path, json=document, headers=headers, key=key)
 
 
-@pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    """Give the application over a fresh database with two tenants."""
-    with open_ledger(database_url) as tallybook:
-        for tenant in ("acme", "globex"):
-            tallybook.tenants.open(tenant)
+@pytest.fixture(scope="module")
+def served(postgres_run: Run) -> Iterator[tuple[Tallybook, TestClient]]:
+    """Give the application over a fresh database."""
+    with postgres_run.database(migrated=True) as url, open_ledger(url) as tallybook:
         app = http_app(tallybook, keyring=tallybook.keyring, observer=Watching())
         with TestClient(app, raise_server_exceptions=False) as client:
-            yield World(tallybook, client)
+            yield tallybook, client
+
+
+@pytest.fixture
+def world(served: tuple[Tallybook, TestClient]) -> World:
+    """Give it with two new tenants."""
+    return World(*served)
 
 
 def test_a_token_is_shown_once_even_to_whoever_repeats(world: World) -> None:
     """The repeated answer is the same key without it, and it is nowhere in the database."""
-    terms = {**GATEWAY, "tenant": "acme", "networks": ["192.0.2.0/24"], "per_second": 9}
-    first = world.post("/v2/keys", terms, once="one")
-    again = world.post("/v2/keys", terms, once="one")
+    terms = {**GATEWAY, "tenant": world.mine, "networks": ["192.0.2.0/24"], "per_second": 9}
+    once = f"once-{world.mine}"
+    first = world.post("/v2/keys", terms, once=once)
+    again = world.post("/v2/keys", terms, once=once)
     made = first.json()
     assert again.json() == {**made, "token": None}
     assert again.headers["idempotency-replayed"] == "true"
-    assert (made["tenant"], made["networks"], made["burst"]) == ("acme", ["192.0.2.0/24"], 9)
+    assert (made["tenant"], made["networks"], made["burst"]) == (world.mine, ["192.0.2.0/24"], 9)
     assert made["issued_by"] == f"key:{world.admin_id}"
     shown = world.get(f"/v2/keys/{made['id']}")
     assert shown == {name: value for name, value in made.items() if name != "token"}
@@ -85,10 +97,10 @@ def test_a_token_is_shown_once_even_to_whoever_repeats(world: World) -> None:
 
 def test_a_key_of_a_tenant_manages_the_keys_of_that_tenant_alone(world: World) -> None:
     """It neither sees others' nor ends them, nor issues one of the platform or of another."""
-    other = world.post("/v2/keys", {**GATEWAY, "tenant": "globex"}).json()["id"]
+    other = world.post("/v2/keys", {**GATEWAY, "tenant": world.other}).json()["id"]
     own = world.post("/v2/keys", GATEWAY, key=world.acme).json()
-    assert own["tenant"] == "acme"
-    for terms in ({**GATEWAY, "tenant": "globex"}, {**GATEWAY, "tenant": None}):
+    assert own["tenant"] == world.mine
+    for terms in ({**GATEWAY, "tenant": world.other}, {**GATEWAY, "tenant": None}):
         problem(world.post("/v2/keys", terms, key=world.acme), 403, "foreign_tenant")
     for id in (other, world.admin_id, "nobody"):
         answers = [
@@ -100,8 +112,9 @@ def test_a_key_of_a_tenant_manages_the_keys_of_that_tenant_alone(world: World) -
             problem(answer, 404, "unknown_key")
     mine = [one["name"] for one in world.get("/v2/keys", key=world.acme)["keys"]]
     assert mine == ["gateway", "acme's admin"]
-    assert len(world.get("/v2/keys")["keys"]) == 4
-    assert [one["id"] for one in world.get("/v2/keys", tenant="globex")["keys"]] == [other]
+    everybody = {one["id"] for one in world.get("/v2/keys")["keys"]}
+    assert {own["id"], other, world.admin_id} <= everybody
+    assert [one["id"] for one in world.get("/v2/keys", tenant=world.other)["keys"]] == [other]
 
 
 def test_keys_are_managed_by_admins_and_named_for_one_tenant(world: World) -> None:
@@ -111,10 +124,10 @@ def test_keys_are_managed_by_admins_and_named_for_one_tenant(world: World) -> No
     problem(world.post("/v2/keys", GATEWAY, key=lesser), 403, "missing_scope")
     for path in ("/v2/keys", "/v2/audit", "/v2/audit/uses", "/v2/admin/deprecations"):
         problem(world.call("GET", path, key=lesser), 403, "missing_scope")
-    for tenant in ("globex", None):
-        answer = world.post("/v2/keys?tenant=acme", {**GATEWAY, "tenant": tenant})
+    for tenant in (world.other, None):
+        answer = world.post(f"/v2/keys?tenant={world.mine}", {**GATEWAY, "tenant": tenant})
         problem(answer, 400, "invalid_tenant")
-    assert world.post("/v2/keys?tenant=acme", GATEWAY).json()["tenant"] == "acme"
+    assert world.post(f"/v2/keys?tenant={world.mine}", GATEWAY).json()["tenant"] == world.mine
     found = problem(
         world.post("/v2/keys", {"name": "x", "scopes": ["root"]}), 422, "invalid_scopes"
     )
@@ -123,7 +136,7 @@ def test_keys_are_managed_by_admins_and_named_for_one_tenant(world: World) -> No
 
 def test_a_rotated_key_goes_on_and_a_revoked_one_ends(world: World) -> None:
     """At once in this process, and each is an act with its key and request."""
-    old = world.post("/v2/keys", {"name": "r", "scopes": ["admin"], "tenant": "acme"}).json()
+    old = world.post("/v2/keys", {"name": "r", "scopes": ["admin"], "tenant": world.mine}).json()
     new = world.post(f"/v2/keys/{old['id']}/rotate", {"overlap_s": 600}, key=old["token"]).json()
     assert (new["predecessor"], new["replaces"]["successor"]) == (old["id"], new["id"])
     for one in (old, new):
@@ -133,7 +146,7 @@ def test_a_rotated_key_goes_on_and_a_revoked_one_ends(world: World) -> None:
     ended = world.post(f"/v2/keys/{old['id']}/revoke", {"reason": "leaked"}, key=new["token"])
     assert (ended.json()["status"], ended.json()["reason"]) == ("revoked", "leaked")
     problem(world.call("GET", "/v2/keys", key=old["token"]), 401, "key_revoked")
-    lines = world.get("/v2/audit", tenant="acme", act="key")["lines"]
+    lines = world.get("/v2/audit", tenant=world.mine, act="key")["lines"]
     assert [(one["act"], one["target"], one["outcome"]) for one in lines[:3]] == [
         ("key.revoked", old["id"], "ok"),
         ("key.rotated", old["id"], "already_rotated"),
@@ -159,13 +172,15 @@ def test_listings_come_in_pages_that_do_not_shift(world: World) -> None:
             query = {"limit": 2, "cursor": page["next"]} if page["next"] else {}
             world.post("/v2/keys", GATEWAY, key=world.acme)
         assert found == [one[name] for one in whole[member]]
-        other = world.call("GET", path, params={"tenant": "globex", "cursor": page["next"] or "x"})
+        other = world.call(
+            "GET", path, params={"tenant": world.other, "cursor": page["next"] or "x"}
+        )
         problem(other, 400, "invalid_cursor")
 
 
 def test_the_report_says_which_keys_still_call_what_will_go(world: World) -> None:
     """By route and key, with the last time; a tenant sees its own keys alone."""
-    for tenant in ("acme", "globex"):
+    for tenant in (world.mine, world.other):
         key = world.post("/v2/keys", {**GATEWAY, "name": "old", "tenant": tenant}).json()
         question = {"question_id": "q", "model": "gpt", "at": "2026-11-27T00:00:00Z"}
         sent = world.call("POST", "/v1/usage", key=key["token"], json=[question])
@@ -176,13 +191,13 @@ def test_the_report_says_which_keys_still_call_what_will_go(world: World) -> Non
     [route] = world.get("/v2/admin/deprecations", key=world.acme)["routes"]
     assert (route["method"], route["path"]) == ("POST", "/v1/usage")
     assert route["sunset_on"] > route["deprecated_on"]
-    assert [(one["tenant"], one["uses"]) for one in route["keys"]] == [("acme", 1)]
-    assert [one["tenant"] for one in everybody[0]["keys"]] == ["acme", "globex"]
+    assert [(one["tenant"], one["uses"]) for one in route["keys"]] == [(world.mine, 1)]
+    assert [one["tenant"] for one in everybody[0]["keys"]] == [world.mine, world.other]
     later = world.get("/v2/admin/deprecations", since="2099-01-01")["routes"]
     assert [one["keys"] for one in later] == [[]]
     used = world.get("/v2/audit/uses", key=world.acme, daily=True, limit=1000)
     assert {"/v1/usage", "-"} <= {one["route"] for one in used["uses"]}
-    assert {one["tenant"] for one in used["uses"]} == {"acme"}
+    assert {one["tenant"] for one in used["uses"]} == {world.mine}
     assert all(one["day"] == one["last_at"][:10] for one in used["uses"])
     assert not used["more"]
     assert world.get("/v2/audit/uses", limit=1)["more"]
