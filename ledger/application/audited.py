@@ -114,7 +114,12 @@ class _Audited:
         return call
 
     def _write(self, act: _Act, said: Arguments, result: object, outcome: str) -> None:
-        told = act.tell(said, result)
+        try:
+            told = act.tell(said, result)
+        except Exception:
+            # The act was done, or refused; what is wrong with telling of it changes nothing.
+            _log.exception("what %s did cannot be told", act.name)
+            told = Told(None, "", {})
         if told is None:
             return
         by = said.get("by", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import secrets
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fakes.billing_world import TEAM
 
 from adapters.memory import MemoryAuditLog, MemoryKeys
 from ledger.application import audited as module
@@ -35,7 +37,7 @@ from ledger.domain.entitlements import Entitlements
 from ledger.domain.errors import InvalidInput, NotFound, Problem, Refused, Unavailable
 from ledger.domain.invoices import InvoiceStatus
 from ledger.domain.prices import PriceKey, PriceKind, PriceRow
-from ledger.domain.usage import VoidUsage
+from ledger.domain.usage import AdjustUsage, VoidUsage
 
 CLASSES = {
     "tenants": Tenants,
@@ -72,18 +74,20 @@ class Desk:
         self.log = AuditLog(MemoryAuditLog(lambda: 1_800_000_000_000_000))
         self.answer: Any = Outcome("accepted")
         self.error: Exception | None = None
-        parts = {name: self._stand_in(kind) for name, kind in CLASSES.items()}
+        self.calls: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = []
+        parts = {name: self._stand_in(name, kind) for name, kind in CLASSES.items()}
         self.plain = SimpleNamespace(**parts, reads="reads")
 
-    def _stand_in(self, kind: type) -> Any:
+    def _stand_in(self, part: str, kind: type) -> Any:
         members = {}
         for name, method in inspect.getmembers(kind, inspect.isfunction):
             if not name.startswith("_"):
-                members[name] = self._method(method)
+                members[name] = self._method(part, method)
         return SimpleNamespace(**members)
 
-    def _method(self, method: Any) -> Any:
+    def _method(self, part: str, method: Any) -> Any:
         def call(*arguments: Any, **named: Any) -> Any:
+            self.calls.append((part, method.__name__, arguments, named))
             if self.error is not None:
                 raise self.error
             return self.answer
@@ -116,8 +120,8 @@ def test_every_act_of_an_operator_is_known() -> None:
         assert public == set(module._ACTS[name]) | ASKING.get(name, set()), name
 
 
-def test_each_act_has_its_line(desk: Desk) -> None:
-    """With what it is about, and who, from where and by which request."""
+def operate(desk: Desk) -> None:
+    """Do each act of an operator but for billing's, which are in `bill`, and keys'."""
     services = desk.services()
     row = PriceRow(
         key=PriceKey("openai", "m", "tokens.output"),
@@ -158,6 +162,33 @@ def test_each_act_has_its_line(desk: Desk) -> None:
     services.prices.retire(["v1"], by="ann")
     services.prices.markup(Decimal(20), by="ann")
     services.prices.rerate(tenant="acme", start=at, end=at)
+
+
+def bill(desk: Desk) -> None:
+    """Do each act of billing."""
+    services = desk.services()
+    first = datetime(2026, 1, 1, tzinfo=UTC).date()
+    desk.answer = SimpleNamespace(name="team", latest=2)
+    services.plans.publish(json.dumps(TEAM), by="ann")
+    services.plans.retire("team", by="ann")
+    services.subscriptions.subscribe("acme", "team", from_day=first, by="ann")
+    services.subscriptions.end("acme", by="ann")
+    services.subscriptions.set_details("acme", BillingDetails(series="A"), by="ann")
+    services.invoicing.set_settings(BillingDetails(series="B"), by="ann")
+    desk.answer = SimpleNamespace(periods=3, drafts=["d"])
+    services.periods.close(by="ann")
+    services.periods.reopen("acme", first_day=first, by="ann", reason="late")
+    services.invoicing.finalize("acme", "i", by="ann")
+    desk.answer = 7
+    services.invoicing.finalize_all(by="ann")
+    services.invoicing.move("acme", "i", status=InvoiceStatus.PAID, by="ann")
+    desk.answer = SimpleNamespace(invoice=SimpleNamespace(id="i-cn1"))
+    services.invoicing.credit("acme", "i", lines={2: Decimal("1.5")}, reason="r", by="ann")
+
+
+def test_each_act_has_its_line(desk: Desk) -> None:
+    """With what it is about, and who, from where and by which request."""
+    operate(desk)
     lines = desk.lines()
     assert [(line.act, line.tenant, line.target) for line in lines] == [
         ("tenant.opened", "acme", "acme"),
@@ -201,24 +232,7 @@ def test_each_act_has_its_line(desk: Desk) -> None:
 
 def test_each_act_of_billing_has_its_line(desk: Desk) -> None:
     """Plans, subscriptions, periods and invoices."""
-    services = desk.services()
-    first = datetime(2026, 1, 1, tzinfo=UTC).date()
-    desk.answer = SimpleNamespace(name="team", latest=2)
-    services.plans.publish("{}", by="ann")
-    services.plans.retire("team", by="ann")
-    services.subscriptions.subscribe("acme", "team", from_day=first, by="ann")
-    services.subscriptions.end("acme", by="ann")
-    services.subscriptions.set_details("acme", BillingDetails(series="A"), by="ann")
-    services.invoicing.set_settings(BillingDetails(series="B"), by="ann")
-    desk.answer = SimpleNamespace(periods=3, drafts=["d"])
-    services.periods.close(by="ann")
-    services.periods.reopen("acme", first_day=first, by="ann", reason="late")
-    services.invoicing.finalize("acme", "i", by="ann")
-    desk.answer = 7
-    services.invoicing.finalize_all(by="ann")
-    services.invoicing.move("acme", "i", status=InvoiceStatus.PAID, by="ann")
-    desk.answer = SimpleNamespace(invoice=SimpleNamespace(id="i-cn1"))
-    services.invoicing.credit("acme", "i", lines={2: Decimal("1.5")}, reason="r", by="ann")
+    bill(desk)
     lines = desk.lines()
     assert [(line.act, line.tenant, line.target) for line in lines] == [
         ("plan.published", "", "team"),
@@ -240,6 +254,51 @@ def test_each_act_of_billing_has_its_line(desk: Desk) -> None:
     assert lines[9].detail == {"invoices": 7, "by": "ann"}
     assert lines[10].detail == {"status": "paid", "by": "ann"}
     assert lines[11].detail["lines"] == {"2": "1.5"}
+
+
+def test_every_act_that_is_refused_is_written_with_its_code(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """About the same as if it had been done, as far as that is known then."""
+    operate(desk)
+    bill(desk)
+    desk.services().corrections.adjust(
+        AdjustUsage(
+            tenant="acme",
+            source="api",
+            id="fix-2",
+            target_source="gw",
+            target_id="e-2",
+            quantities={"tokens.input": "1"},
+        )
+    )
+    services = desk.services()
+    done, calls = desk.lines(), list(desk.calls)
+    desk.error = Refused("no", code="busy")
+    for part, name, arguments, named in calls:
+        with pytest.raises(Refused):
+            getattr(getattr(services, part), name)(*arguments, **named)
+    refused = desk.lines()[len(done) :]
+    assert [one.outcome for one in refused] == ["busy"] * len(done)
+    assert [(one.act, one.tenant) for one in refused] == [(one.act, one.tenant) for one in done]
+    # The version of a price that was not set is not known.
+    assert {
+        one.act for one, before in zip(refused, done, strict=True) if one.target != before.target
+    } == {"price.set"}
+    assert caplog.records == []
+    acts = {one.name for members in module._ACTS.values() for one in members.values()}
+    assert acts - {one.act for one in refused} <= {"key.issued", "key.rotated", "key.revoked"}
+
+
+def test_an_act_stands_whatever_is_wrong_with_telling_of_it(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its line says at least who did what, and the defect is logged."""
+    desk.answer = None  # which no publication answers
+    assert desk.services().plans.publish(json.dumps(TEAM), by="ann") is None
+    [line] = desk.lines()
+    assert (line.act, line.who, line.target) == ("plan.published", "key:abc", "")
+    assert "plan.published" in caplog.text
 
 
 def test_keys_are_written_down_without_their_tokens() -> None:
