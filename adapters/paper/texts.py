@@ -13,8 +13,12 @@ from decimal import Decimal
 from ledger.domain.invoice_parts import ServiceDays
 from ledger.domain.money import EXACT, decimals_of, minor_units, plain
 
-LONGEST_WORD = 24
-"""Characters of a word that stay together; longer ones get places to break."""
+WIDEST = 32
+"""Small letters whose room a word may take in one piece; in more it gets places to break.
+
+Such a place is a character that whoever copies the word copies too, so few words should have it:
+names of models are broken at their hyphens anyway.
+"""
 _PIECE = 12
 _BREAK = "\u200b"
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -22,8 +26,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _BLANKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # What reorders or hides text, byte-order marks, and characters that are none.
 _GONE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff]")
-_JOINT = re.compile(r"(?<=[-./_:@,])")
-_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
+_JOINT = re.compile(r"(?<=[./_:@,])")
+_WORD = re.compile(r"[^\s-]+")
 
 
 def clean(value: str) -> str:
@@ -40,6 +44,9 @@ def shortened(value: str, length: int) -> str:
 
 
 def _breakable(word: str) -> str:
+    # Two small letters take about the room of a capital.
+    if len(word) + sum(letter.isupper() for letter in word) <= WIDEST:
+        return word
     return _BREAK.join(
         piece[start : start + _PIECE]
         for piece in _JOINT.split(word)
