@@ -3,10 +3,10 @@
     scripts/bench close [--tenants 2000] [--entries 5000000]
 
 Fills the billing rollups of one month as that many entries would (six models, four meters, every
-day), for tenants of which every second one has a plan; then closes the month and makes every
-invoice final, in a process of its own. Once with all tenants and once with half of them: ``growth``
-is what a tenant costs with all over what it costs with half. A third run has ten times the entries
-behind the same rollups. Prints one JSON object.
+day), for tenants of which every second one has a plan; then closes the month, makes every invoice
+final and the journal of it all, in a process of its own. Once with all tenants and once with half
+of them: ``growth`` is what a tenant costs to bill with all over what it costs with half. A third
+run has ten times the entries behind the same rollups. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ from typing import Any
 import psycopg
 
 from adapters.bootstrap import tune_process
+from adapters.postgres.audit import open_audit
 from adapters.postgres.billing import PostgresBilling
 from adapters.postgres.database import Database
 from adapters.postgres.plans import PostgresPlans
+from adapters.postgres.protection_reads import PostgresProtectionReads
+from adapters.postgres.readmodels import PostgresReads
 from ledger.application.billing_close import Periods
 from ledger.application.billing_rates import Rates
 from ledger.application.invoicing import Invoicing
+from ledger.application.journals import Journals
 from ledger.application.plans import Plans
 from ledger.application.subscriptions import Subscriptions
+from ledger.domain.journal import UNBILLED, trial_balance
 from scripts.benchmarks._common import METERS, MODELS, database, say, server
 
 DAYS = 31
@@ -105,6 +110,7 @@ def _bill(url: str, tenants: int) -> dict[str, Any]:
         final = Invoicing(store).finalize_all(by="bench")
         ended = time.perf_counter()
         cpu_s = time.process_time() - cpu_s
+        journal = _journal(db, store, plans)
         store.close()
     if report.periods != tenants or final != tenants:
         raise RuntimeError(f"{report.periods} periods and {final} invoices of {tenants} tenants")
@@ -112,11 +118,30 @@ def _bill(url: str, tenants: int) -> dict[str, Any]:
         "tenants": tenants,
         "close_s": round(closed - started, 2),
         "finalize_s": round(ended - closed, 2),
+        "journal": journal,
         "processor_ms_per_tenant": round(cpu_s * 1000 / tenants, 3),
         "ms_per_tenant": round((ended - started) * 1000 / tenants, 3),
         "memory_mib_before": round(before_mib, 1),
         "memory_mib_peak": round(_memory_mib(), 1),
     }
+
+
+def _journal(db: Database, store: PostgresBilling, plans: Plans) -> dict[str, Any]:
+    """Make the journal of what was billed."""
+    reads, credit = PostgresReads(db), PostgresProtectionReads(db)
+    journals = Journals(store, plans, reads, credit, lambda: open_audit(db), lambda: None)
+    started, used = time.perf_counter(), time.process_time()
+    bookings = journals.bookings()
+    result = {
+        "s": round(time.perf_counter() - started, 2),
+        "processor_s": round(time.process_time() - used, 2),
+        "bookings": len(bookings),
+    }
+    reads.close()
+    credit.close()
+    if {row.account: row.balance for row in trial_balance(bookings)}[UNBILLED]:
+        raise RuntimeError("everything is billed, and yet something is not")
+    return result
 
 
 def _memory_mib() -> float:
