@@ -20,6 +20,7 @@ from ledger.application.key_uses import KeyUseReads
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
 from ledger.application.services import Services
+from ledger.application.subscriptions import Subscriptions
 
 MAX_KEY_CHARS = 255
 """Longest ``Idempotency-Key``."""
@@ -103,6 +104,13 @@ class Context:
         mine = self.exchange.who.tenant
         uses = self.services.key_uses
         return uses if mine is None else uses.for_tenant(mine)
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """Return the subscriptions, as the caller may read them."""
+        mine = self.exchange.who.tenant
+        kept = self.services.subscriptions
+        return kept if mine is None else kept.for_tenant(mine)
 
     def document(self, *, tenant: bool = True) -> dict[str, Any]:
         """Return the body, a JSON object.

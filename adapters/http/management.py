@@ -70,30 +70,45 @@ class Doors:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def tenant(self, *scopes: str) -> Any:
-        """Return a dependency for routes with the tenant in their path, as ``{tenant:id}``."""
+    def tenant(self, *scopes: str, platform: bool = False) -> Any:
+        """Return a dependency for routes with the tenant in their path, as ``{tenant:id}``.
+
+        Args:
+            scopes: of which the key has one.
+            platform: only keys of the platform pass.
+        """
 
         def enter(exchange: Called, tenant: Annotated[str, Path()]) -> Context:
-            require(exchange.who, *scopes)
+            _check(exchange, scopes, platform=platform)
             return Context(self._services, exchange, exchange.tenant(tenant))
 
         return _door(enter, scopes)
 
-    def query(self, *scopes: str) -> Any:
-        """Return a dependency for routes about one tenant that name it with ``?tenant=``."""
+    def query(self, *scopes: str, platform: bool = False) -> Any:
+        """Return a dependency for routes about one tenant that name it with ``?tenant=``.
+
+        Args:
+            scopes: of which the key has one.
+            platform: only keys of the platform pass.
+        """
 
         def enter(exchange: Called, tenant: TenantName = None) -> Context:
             del tenant  # `exchange.tenant` reads it; it stands here for the schema
-            require(exchange.who, *scopes)
+            _check(exchange, scopes, platform=platform)
             return Context(self._services, exchange, exchange.tenant())
 
         return _door(enter, scopes)
 
-    def own_or_all(self, *scopes: str) -> Any:
-        """Return a dependency for listings of one tenant, or of all for keys of the platform."""
+    def own_or_all(self, *scopes: str, platform: bool = False) -> Any:
+        """Return a dependency for listings of one tenant, or of all for keys of the platform.
+
+        Args:
+            scopes: of which the key has one.
+            platform: only keys of the platform pass.
+        """
 
         def enter(exchange: Called, tenant: TenantName = None) -> Context:
-            require(exchange.who, *scopes)
+            _check(exchange, scopes, platform=platform)
             everybody = exchange.who.tenant is None and tenant is None
             return Context(self._services, exchange, None if everybody else exchange.tenant())
 
@@ -103,11 +118,16 @@ class Doors:
         """Return a dependency for what is no tenant's: only keys of the platform pass."""
 
         def enter(exchange: Called) -> Context:
-            require(exchange.who, *scopes)
-            require_platform(exchange.who)
+            _check(exchange, scopes, platform=True)
             return Context(self._services, exchange, None)
 
         return _door(enter, scopes)
+
+
+def _check(exchange: Exchange, scopes: tuple[str, ...], *, platform: bool) -> None:
+    require(exchange.who, *scopes)
+    if platform:
+        require_platform(exchange.who)
 
 
 def _door(enter: Callable[..., Context], scopes: tuple[str, ...]) -> Any:

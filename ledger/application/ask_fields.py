@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -32,6 +32,7 @@ Scaled = tuple[dict[str, str], tuple[int, ...], int]
 Check = Callable[[object, str], Any]
 """Reads a value at a JSON pointer; the pointer's first token names the member."""
 
+_FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2099, 12, 31)
 _PLAIN = re.compile(r"([0-9]{1,40})(?:\.([0-9]{1,40}))?", re.ASCII)
 
 
@@ -236,6 +237,17 @@ def instant(value: object, pointer: str) -> int:
     found = to_us(at)
     if not EARLIEST_US <= found < LATEST_US:
         fail(pointer, "is not between the years 2000 and 2100")
+    return found
+
+
+def day(value: object, pointer: str) -> date:
+    """Return a day of the years 2000 to 2099; text as YYYY-MM-DD."""
+    try:
+        found = date.fromisoformat(value) if isinstance(value, str) and len(value) == 10 else None
+    except ValueError:
+        found = None
+    if found is None or not _FIRST_DAY <= found <= _LAST_DAY:
+        fail(pointer, "give a day as 2026-11-01, from 2000 to 2099")
     return found
 
 

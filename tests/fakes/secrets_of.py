@@ -45,6 +45,7 @@ class Secrets:
         receipts = self._record()
         holds = self._protect()
         self._pay()
+        self._bill()
         keys = self._manage()
         self._stream()
         events = ["gxid-event", "gxid-void", "gxid-provider-request", "gxid-capture"]
@@ -92,7 +93,12 @@ class Secrets:
         """Return how its ledger, its keys and its lines in the audit log stand."""
         tallybook = self._api.tallybook
         row = tallybook.reads.tenant(OWN)
-        return [row, tallybook.keys.list(tenant=OWN), tallybook.audit_log.list(tenant=OWN)]
+        return [
+            row,
+            tallybook.keys.list(tenant=OWN),
+            tallybook.audit_log.list(tenant=OWN),
+            tallybook.subscriptions.show(OWN),
+        ]
 
     # -- what it has -------------------------------------------------------------------
 
@@ -180,6 +186,12 @@ class Secrets:
         self._done("POST", f"/v2/tenants/{OWN}/credits/grants", grant)
         allowed = {"models": ["gpt", f"{WORD}-m*"]}
         self._done("PUT", f"/v2/tenants/{OWN}/entitlements", allowed)
+
+    def _bill(self) -> None:
+        """Say to whom invoices go."""
+        buyer = {"party": {"name": f"{WORD}-buyer", "tax_id": f"{WORD}-vat"}}
+        details = f"/v2/tenants/{OWN}/subscription/details"
+        self._done("PUT", details, buyer, key="platform")
 
     def _manage(self) -> list[str]:
         """Issue, rotate and end keys, and use one; return their ids."""

@@ -19,6 +19,7 @@ KNOWN = {
     "budget": "default",
     "book": "default",
     "event": "call-1",
+    "plan": "team",
     "provider": "openai",
     "receipt": "2.1",
     "version": "cost/openai@2.0",
@@ -34,11 +35,19 @@ EVENT = {
 }
 ASK = {"tenant": "acme", "provider": "openai", "model": "gpt-4o", "amount": "0.25"}
 PRICE = {"provider": "openai", "model": "gpt-4o", "meter": "tokens.input", "rate": "1"}
+PLAN = {
+    "name": "team",
+    "currency": "USD",
+    "cycle": {"anchor": "2026-01-01", "timezone": "UTC"},
+    "fees": [{"name": "base", "amount": "30"}],
+}
 SEED: list[tuple[str, str, dict[str, Any]]] = [
     ("PUT", "/v2/tenants/acme", {"currency": "USD", "timezone": "UTC"}),
     ("PUT", "/v2/tenants/globex", {"currency": "USD", "timezone": "UTC"}),
     ("POST", "/v2/prices", PRICE),
     ("POST", "/v2/events", EVENT),
+    ("PUT", "/v2/plans/team", PLAN),
+    ("PUT", "/v2/tenants/acme/subscription", {"plan": "team", "from_day": "2026-11-01"}),
     ("POST", "/v2/holds", ASK | {"hold": "call-2"}),
     ("POST", "/v2/holds", ASK | {"hold": "call-3"}),
     (

@@ -22,9 +22,14 @@ from ledger.application.access import SCOPES
 
 ME = "acme"
 NO_KEY = {"/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/docs", "/docs/stream"}
-OF_THE_PLATFORM = {"/metrics", "/v2/policies/default-cap", "/v2/prices"}
+OF_THE_PLATFORM = {"/metrics", "/v2/policies/default-cap", "/v2/prices", "/v2/plans"}
 """Paths, and what is below them, that show nothing of any tenant."""
-NO_TENANTS_IDS = {"book": ["default"], "version": ["cost/openai@1.0"], "provider": ["azure"]}
+NO_TENANTS_IDS = {
+    "book": ["default"],
+    "version": ["cost/openai@1.0"],
+    "provider": ["azure"],
+    "plan": ["team"],
+}
 """Parameters of paths that take no id of any tenant."""
 
 _AT = "2026-11-27T00:00:00Z"

@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -343,6 +344,29 @@ def test_a_refused_act_is_written_with_its_code_and_still_refused(desk: Desk) ->
             desk.services().keys.revoke("abc", by="ann")
     assert [(line.act, line.target, line.outcome) for line in desk.lines()] == [
         ("key.rotated", "abc", "key_not_live")
+    ]
+
+
+def test_a_refused_act_of_billing_is_written_with_its_code(desk: Desk) -> None:
+    """Nothing came of it, so its line says what was wanted."""
+    services = desk.services()
+    desk.error = Refused("no", code="refused")
+    acts: list[Callable[[], object]] = [
+        lambda: services.plans.publish(json.dumps(TEAM), by="ann"),
+        lambda: services.plans.retire("team", by="ann"),
+        lambda: services.periods.close(by="ann", tenant="acme"),
+        lambda: services.invoicing.finalize_all(by="ann", tenant="acme"),
+        lambda: services.invoicing.credit("acme", "i", total=Decimal(1), reason="r", by="ann"),
+    ]
+    for act in acts:
+        with pytest.raises(Refused):
+            act()
+    assert [(line.act, line.tenant, line.target, line.outcome) for line in desk.lines()] == [
+        ("plan.published", "", "team", "refused"),
+        ("plan.retired", "", "team", "refused"),
+        ("period.closed", "acme", "", "refused"),
+        ("invoice.finalized", "acme", "", "refused"),
+        ("invoice.credited", "acme", "i", "refused"),
     ]
 
 

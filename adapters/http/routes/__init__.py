@@ -26,6 +26,7 @@ from adapters.http.routes import (
     keys,
     normalize,
     ops,
+    plans,
     price_decisions,
     prices,
     questions,
@@ -80,6 +81,7 @@ def routers(services: Services, operations: Sequence[Operation]) -> list[APIRout
         entitlements,
         prices,
         price_decisions,
+        plans,
         tenants,
         keys,
     )
@@ -100,6 +102,7 @@ def models() -> list[type[BaseModel]]:
         credits,
         entitlements,
         price_decisions,
+        plans,
         tenants,
     )
     return [model for module in modules for model in module.MODELS]

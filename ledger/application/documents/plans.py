@@ -59,6 +59,11 @@ def details_document(details: BillingDetails) -> dict[str, Any]:
     return {**tree, **({"line_taxes": taxes} if taxes else {})}
 
 
+class _Raw(msgspec.Struct):
+    tax: dict[str, Any] | None = None
+    line_taxes: dict[str, dict[str, Any]] = {}
+
+
 def details_from_json(document: bytes | str) -> BillingDetails:
     """Read how a tenant's invoices are to be made out.
 
@@ -66,6 +71,13 @@ def details_from_json(document: bytes | str) -> BillingDetails:
         InvalidInput: ``invalid_details`` for what is no such JSON; ``invalid_tax_rate``.
     """
     try:
+        raw = msgspec.json.decode(document, type=_Raw)
+        for tax in (raw.tax, *raw.line_taxes.values()):
+            # An invoice's own taxes are read by a class that must go on taking more members.
+            if tax is not None and not tax.keys() <= {"category", "percent"}:
+                raise InvalidInput(
+                    "a tax has the members category and percent", code="invalid_details"
+                )
         return msgspec.json.decode(document, type=BillingDetails)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise InvalidInput(
