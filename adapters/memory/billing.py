@@ -141,6 +141,12 @@ class MemoryBilling:
         """Return an invoice or credit note."""
         return next(iter(self._named([(tenant_id, id)])), None)
 
+    def invoices_at(
+        self, places: Collection[tuple[int, str]]
+    ) -> Mapping[tuple[int, str], InvoiceRow]:
+        """Return those invoices that exist."""
+        return {(row.tenant_id, row.id): row for row in self._named(list(places))}
+
     def invoices(self, asked: InvoiceFilter) -> Sequence[InvoiceRow]:
         """Return invoices by tenant number and id."""
         keys = [

@@ -69,7 +69,7 @@ class PostgresBilling:
         columns = SQL(", ").join(SQL("i.{}").format(Identifier(name)) for name in _COLUMNS)
         self._listing = {
             name: self._sql[name].format(columns=columns + SQL(", t.tenant"))
-            for name in ("invoice", "invoices", "covering")
+            for name in ("invoice", "invoices", "invoices_at", "covering")
         }
         self._idle: list[Connection[TupleRow]] = []
         self._isolated = Snapshots(database, isolated=True)
@@ -241,6 +241,13 @@ class PostgresBilling:
         """Return an invoice or credit note."""
         rows = self._list("invoice", {"tenant": tenant_id, "id": id})
         return rows[0] if rows else None
+
+    def invoices_at(
+        self, places: Collection[tuple[int, str]]
+    ) -> Mapping[tuple[int, str], InvoiceRow]:
+        """Return those invoices that exist."""
+        asked = {"tenants": [one for one, _ in places], "ids": [id for _, id in places]}
+        return {(row.tenant_id, row.id): row for row in self._list("invoices_at", asked)}
 
     def invoices(self, asked: InvoiceFilter) -> Sequence[InvoiceRow]:
         """Return invoices by tenant number and id."""

@@ -203,6 +203,12 @@ class BillingStore(Protocol):
         """Return an invoice or credit note."""
         ...
 
+    def invoices_at(
+        self, places: Collection[tuple[int, str]]
+    ) -> Mapping[tuple[int, str], InvoiceRow]:
+        """Return those invoices that exist, by tenant number and id."""
+        ...
+
     def invoices(self, asked: InvoiceFilter) -> Sequence[InvoiceRow]:
         """Return invoices by tenant number and id."""
         ...

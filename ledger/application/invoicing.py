@@ -204,7 +204,7 @@ class Invoicing:
                 continue
             # One a tenant: two of one account would be two commits upon one version.
             first = {row.tenant_id: row for row in reversed(rows)}
-            drafts = [(self._store.place(row.tenant), row.id) for row in first.values()]
+            drafts = [(_place(row), row.id) for row in first.values()]
             drafts.sort(key=lambda draft: draft[0].tenant_id)
             try:
                 done += self._finalize(drafts, by)
@@ -309,9 +309,10 @@ class Invoicing:
         platform = self.settings()
         # Before their rows: a row that changes afterwards is told by its account's version.
         accounts = self._store.accounts([place.tenant_id for place, _ in asked])
+        rows = self._store.invoices_at([(place.tenant_id, id) for place, id in asked])
         drafts = []
         for place, id in asked:
-            row = self._store.invoice(place.tenant_id, id)
+            row = rows.get((place.tenant_id, id))
             if row is not None and row.status is InvoiceStatus.DRAFT:
                 head = accounts[place.tenant_id].invoices.get(id)
                 if head is None or head.status is not InvoiceStatus.DRAFT:
@@ -376,6 +377,11 @@ class Invoicing:
 
 
 _Change = tuple[Sequence[Event], Sequence[InvoiceRow]]
+
+
+def _place(row: InvoiceRow) -> Place:
+    invoice = from_document(row.document)
+    return Place(row.tenant_id, row.tenant, invoice.currency, invoice.timezone)
 
 
 def _stored(row: InvoiceRow) -> StoredInvoice:

@@ -68,6 +68,12 @@ FROM invoices AS i
 JOIN tenants AS t USING (tenant_id)
 WHERE i.tenant_id = %(tenant)s AND i.id = %(id)s;
 
+-- name: invoices_at
+SELECT {columns}
+FROM unnest(%(tenants)s::integer[], %(ids)s::text[]) AS asked (tenant_id, id)
+JOIN invoices AS i ON i.tenant_id = asked.tenant_id AND i.id = asked.id
+JOIN tenants AS t ON t.tenant_id = i.tenant_id;
+
 -- name: invoices
 SELECT {columns}
 FROM invoices AS i
