@@ -237,6 +237,28 @@ class PostgresProtectionReads(PostgresReads):
             NotFound: ``unknown_tenant``.
             InvalidInput: ``invalid_decision``.
         """
+        return self.decisions_scanned(
+            tenant=tenant,
+            decision=decision,
+            hold=hold,
+            since=since,
+            before=before,
+            limit=limit,
+            most=None,
+        )[0]
+
+    def decisions_scanned(
+        self,
+        *,
+        tenant: str,
+        decision: str | None = None,
+        hold: str | None = None,
+        since: int | None = None,
+        before: Ref | None = None,
+        limit: int,
+        most: int | None,
+    ) -> tuple[Sequence[DecisionRow], Ref | None]:
+        """Return those of some commits, and where the look stopped; see `ProtectionReads`."""
         if decision is not None and decision not in DECISIONS:
             raise InvalidInput(
                 f"{decision!r} is no decision; give one of {', '.join(DECISIONS)}",
@@ -250,19 +272,22 @@ class PostgresProtectionReads(PostgresReads):
                 and (decision is None or _decision_of(entry) == decision)
             )
 
-        def ask(snapshot: _Snapshot) -> list[DecisionRow]:
+        def ask(snapshot: _Snapshot) -> tuple[list[DecisionRow], Ref | None]:
             row = self._tenant(snapshot, tenant)
-            found = self._entries(snapshot, row, wanted, hold or "", since, before, limit)
+            found, stopped = self._entries(
+                snapshot, row, wanted, hold or "", since, before, limit, most
+            )
             answers = [
                 (version, index, entry)
                 for version, index, entry in found
                 if isinstance(entry, HoldAuthorized | HoldRefused)
             ]
             shapes = self._shapes(snapshot, row.tenant_id, {one.shape for _, _, one in answers})
-            return [
+            rows = [
                 _decision_row(row, version, index, entry, shapes[entry.shape])
                 for version, index, entry in answers
             ]
+            return rows, stopped
 
         return self._ask(ask)
 
@@ -291,7 +316,7 @@ class PostgresProtectionReads(PostgresReads):
                     budget is None or terms[entry.budget].name == budget
                 )
 
-            found = self._entries(snapshot, row, wanted, "", since, before, limit)
+            found, _ = self._entries(snapshot, row, wanted, "", since, before, limit)
             return [
                 _step_row(row, version, index, entry, terms[entry.budget])
                 for version, index, entry in found
@@ -309,7 +334,8 @@ class PostgresProtectionReads(PostgresReads):
         since: int | None,
         before: Ref | None,
         limit: int,
-    ) -> list[tuple[int, int, Entry]]:
+        most: int | None = None,
+    ) -> tuple[list[tuple[int, int, Entry]], Ref | None]:
         """Return entries with their places, newest first, reading commits backwards in pieces.
 
         Args:
@@ -320,10 +346,18 @@ class PostgresProtectionReads(PostgresReads):
             since: stop at commits recorded before.
             before: start below this place; None at the end.
             limit: most entries.
+            most: most commits that are looked at; None for all.
+
+        Returns:
+            The entries, and below which place there may be more; None where there are none.
         """
         found: list[tuple[int, int, Entry]] = []
         below = _NEWEST if before is None else before[0] + 1
+        seen = 0
         for version, state in self._backwards(snapshot, tenant, having, below):
+            if seen == most:
+                return found, (version + 1, 0)
+            seen += 1
             commit = decode_commit(state)
             if since is not None and commit.recorded_at < since:
                 break
@@ -334,8 +368,8 @@ class PostgresProtectionReads(PostgresReads):
                 if wanted(entry):
                     found.append((version, index, entry))
                     if len(found) >= limit:
-                        return found
-        return found
+                        return found, (version, index)
+        return found, None
 
     def _backwards(
         self, snapshot: _Snapshot, tenant: TenantRow, having: str, before: int

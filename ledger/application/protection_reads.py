@@ -336,6 +336,30 @@ class ProtectionReads(Protocol):
         """
         ...
 
+    def decisions_scanned(
+        self,
+        *,
+        tenant: str,
+        decision: str | None = None,
+        hold: str | None = None,
+        since: int | None = None,
+        before: Ref | None = None,
+        limit: int,
+        most: int | None,
+    ) -> tuple[Sequence[DecisionRow], Ref | None]:
+        """Return decisions among some commits, and below which place there may be more.
+
+        Args:
+            tenant: whose; this and the others as in `decisions`.
+            decision: likewise.
+            hold: likewise.
+            since: likewise.
+            before: likewise.
+            limit: likewise.
+            most: most commits that are looked at, so that a rare decision costs no whole log.
+        """
+        ...
+
     def steps(
         self,
         *,

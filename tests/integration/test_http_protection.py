@@ -9,6 +9,7 @@ import pytest
 from fakes.http_market import authorize, capture, http_market, problem
 from fakes.http_world import Api
 
+from adapters.http.routes import questions
 from ledger.domain.entries import UsageRecorded
 
 T = "/v2/tenants/acme"
@@ -224,6 +225,20 @@ def test_decisions_come_in_pages_as_of_a_commit(api: Api) -> None:
     assert seen == [f"h-{n}" for n in reversed(range(5))]
     later = got(api.get("/v2/decisions", params={"as_of": version}))["decisions"]
     assert [one["hold"] for one in later] == seen
+
+
+def test_a_rare_decision_is_found_in_short_pages(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page looks at some commits only; those after it go on where it stopped."""
+    monkeypatch.setattr(questions, "MOST_COMMITS", 2)
+    api.tallybook.budgets.set({"cap": "5"}, tenant="acme", name="month", by="ann")
+    authorize(api, "rare", quantities={"tokens.input": 9000})
+    for n in range(5):
+        authorize(api, f"h-{n}", quantities={"tokens.input": 1})
+    found = list(pages(api, "/v2/decisions", "decisions", decision="deny"))
+    assert len(found) > 2
+    assert [one["hold"] for page in found for one in page] == ["rare"]
 
 
 # -- budgets ----------------------------------------------------------------------------

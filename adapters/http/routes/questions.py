@@ -14,6 +14,8 @@ from ledger.application.documents.protection import decision_document, hold_docu
 from ledger.application.services import Services
 from ledger.domain.holds import hold_digest
 
+MOST_COMMITS = 10_000
+"""Most commits that one page of decisions looks at."""
 _SCOPES = ("holds:write", "read")
 
 
@@ -78,20 +80,26 @@ def router(services: Services) -> APIRouter:
             Query(ge=1, le=2**62, description="Only up to this commit: `version` of an answer."),
         ] = None,
     ) -> Any:
-        """List the answers to authorizations that were kept, the newest first, with reasons."""
+        """List the answers to authorizations that were kept, the newest first, with reasons.
+
+        A page may be short, also empty, while `next` is there: many commits were looked at.
+        """
         row = context.reads.tenant(context.tenant)
         version = min(as_of or row.version, row.version)
         listing = Listing("decisions", (context.tenant, hold, decision, since, as_of))
         before = listing.place(page.cursor, tuple[int, int])
-        found = context.protection.decisions(
+        found, stopped = context.protection.decisions_scanned(
             tenant=context.tenant,
             decision=decision,
             hold=hold,
             since=instant(since, "since"),
             before=before or (version + 1, 0),
             limit=page.limit + 1,
+            most=MOST_COMMITS,
         )
         shown, following = listing.page(found, page.limit, lambda one: (one.version, one.index))
+        if following is None and stopped is not None:
+            following = listing.cursor(stopped)
         return Document(
             {
                 "tenant": context.tenant,
