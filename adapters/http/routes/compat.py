@@ -5,8 +5,9 @@ Each route answers in its own format; docs/spec/compat.md has the rules.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from adapters.http.bodies import BOM
 from adapters.http.compat import openmeter, usage_v1
@@ -61,6 +62,24 @@ def operations(services: Services) -> list[Operation]:
     ]
 
 
+_OPENMETER_EXAMPLE: Mapping[str, Any] = {
+    "specversion": "1.0",
+    "type": "llm_usage",
+    "source": "litellm-proxy",
+    "id": "chatcmpl-9f1",
+    "subject": "acme",
+    "data": {"model": "gpt-4o", "prompt_tokens": 10, "completion_tokens": 20},
+}
+_V1_EXAMPLE: Mapping[str, Any] = {
+    "question_id": "q-17",
+    "tenant": "acme",
+    "model": "gpt-4o",
+    "input_tokens": 10,
+    "output_tokens": 20,
+    "at": "2026-11-02T10:00:00Z",
+}
+
+
 def _both(
     name: str, path: str, made: Callable[[str, tuple[Parameter, ...]], Operation]
 ) -> Iterable[Operation]:
@@ -83,6 +102,7 @@ def _openmeter_operation(ingest: Ingest, path: str, parameters: tuple[Parameter,
         request=Body(
             schema={"anyOf": [one, many]},
             others={SINGLE.decode(): one, BATCH.decode(): many},
+            examples={"one": _OPENMETER_EXAMPLE},
         ),
         answers={204: Body(schema={}, content_types=(), description="Recorded, now or before.")},
     )
@@ -100,6 +120,7 @@ def _v1_operation(ingest: Ingest) -> Operation:
         request=Body(
             schema={"anyOf": [one, {"type": "array", "items": one}]},
             others={LINES[0].decode(): {"type": "string", "description": "One record a line."}},
+            examples={"one": _V1_EXAMPLE},
         ),
         answers={
             200: Body(schema={"anyOf": [reference(RecordedDocument), reference(BatchDocument)]})

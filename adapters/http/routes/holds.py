@@ -6,7 +6,7 @@ docs/spec/holds.md; a denied hold is an answer, not an error.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -42,6 +42,24 @@ MODELS = (
 PAYMENT_REQUIRED = 402
 """What a gateway may pass on where a call is not allowed: clients of providers retry a 429."""
 _SCOPES = ("holds:write",)
+_EXAMPLES: Mapping[Any, Mapping[str, Any]] = {
+    AuthorizeRequest: {
+        "hold": "call-1",
+        "provider": "openai",
+        "model": "gpt-4o",
+        "quantities": {"tokens.input": "900", "tokens.output": "500"},
+    },
+    ExtendRequest: {"step": 2, "quantities": {"tokens.input": "900", "tokens.output": "800"}},
+    ProgressRequest: {"step": 1, "quantities": {"tokens.input": "880", "tokens.output": "80"}},
+    CaptureRequest: {
+        "capture": "call-1",
+        "quantities": {"tokens.input": "880", "tokens.output": "212"},
+        "final": True,
+    },
+    VoidRequest: {"void": "call-2", "reason": "the caller hung up"},
+    ReverseRequest: {"reversal": "back-1", "amount": "0.001", "reason": "a bad answer"},
+}
+"""Of the documents, in the schema; a test sends them."""
 _Run = Callable[..., Awaitable[Outcome]]
 
 
@@ -51,6 +69,7 @@ def operations(services: Services) -> list[Operation]:
     answers = {200: Body(schema=reference(HoldAnswerDocument))}
 
     def operation(path: str, run: _Run, summary: str, model: Any, *, of: str = "") -> Operation:
+        example = _EXAMPLES[model]
         return Operation(
             method="POST",
             path=path,
@@ -58,7 +77,7 @@ def operations(services: Services) -> list[Operation]:
             scopes=_SCOPES,
             summary=summary,
             tag="protection",
-            request=Body(schema=reference(model)),
+            request=Body(schema=reference(model), examples={"call": example}),
             answers=answers,
             problems=(404, 409),
             tenant_in="body",

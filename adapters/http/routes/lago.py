@@ -6,7 +6,7 @@ Rules: docs/spec/compat.md; the mapping: `adapters.http.compat.lago`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -53,6 +53,7 @@ def one_operation(ingest: Ingest, path: str, parameters: tuple[Parameter, ...]) 
         handler=_one(ingest),
         summary="Record an event as Lago's senders post it.",
         request=LagoEventRequest,
+        example={"event": _example("t-17", parameters)},
         answer=LagoEventDocument,
     )
 
@@ -65,8 +66,20 @@ def batch_operation(ingest: Ingest, path: str, parameters: tuple[Parameter, ...]
         handler=_batch(ingest),
         summary="Record events as Lago's senders post them.",
         request=LagoBatchRequest,
+        example={"events": [_example("t-18", parameters)]},
         answer=LagoBatchDocument,
     )
+
+
+def _example(transaction: str, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
+    """Return an event, another one for a route that names the provider."""
+    return {
+        "transaction_id": f"{transaction}-of" if parameters else transaction,
+        "code": "llm_tokens",
+        "external_subscription_id": "acme",
+        "timestamp": 1793613600,
+        "properties": {"model": "gpt-4o", "prompt_tokens": 7, "completion_tokens": 5},
+    }
 
 
 def _operation(
@@ -76,6 +89,7 @@ def _operation(
     handler: _Handler,
     summary: str,
     request: type[BaseModel],
+    example: Mapping[str, Any],
     answer: type[BaseModel],
 ) -> Operation:
     return Operation(
@@ -86,7 +100,7 @@ def _operation(
         summary=summary,
         tag="compat",
         parameters=parameters,
-        request=Body(schema=reference(request)),
+        request=Body(schema=reference(request), examples={"one": example}),
         answers={200: Body(schema=reference(answer)), 400: _ERROR, 422: _ERROR},
     )
 
