@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -15,32 +14,17 @@ from adapters.cli.plans import read_day, read_text
 from adapters.cli.protection_output import AnyTenantOption
 from adapters.cli.services import OpenServices
 from adapters.cli.writing import OutputOption, write_output
-from ledger.application.documents.encoding import plain_json
-from ledger.application.documents.journal_csv import netsuite, quickbooks
-from ledger.application.documents.journal_text import beancount, hledger
-from ledger.application.documents.journals import bookings_document, trial_balance_document
+from ledger.application.documents.journals import (
+    JournalForm,
+    export_pieces,
+    trial_balance_document,
+)
 from ledger.domain.errors import InvalidInput
-from ledger.domain.journal import Booking, trial_balance
+from ledger.domain.journal import trial_balance
 from ledger.domain.money import round_money
 
 FromOption = Annotated[str, typer.Option("--from", help="First local day.")]
 ToOption = Annotated[str, typer.Option("--to", help="First local day no longer included.")]
-
-
-class Form(StrEnum):
-    """Who is to read an export."""
-
-    JSON = "json"
-    BEANCOUNT = "beancount"
-    HLEDGER = "hledger"
-    NETSUITE = "netsuite"
-    QUICKBOOKS = "quickbooks"
-
-
-_TEXTS: dict[Form, Callable[[Sequence[Booking]], Iterable[str]]] = {
-    Form.BEANCOUNT: beancount,
-    Form.HLEDGER: hledger,
-}
 
 
 def register(app: typer.Typer, open_services: OpenServices) -> None:
@@ -54,7 +38,7 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
 def _register_export(journal: typer.Typer, open_services: OpenServices) -> None:
     @journal.command()
     def export(
-        form: Annotated[Form, typer.Option("--form", "-f", help="Who is to read it.")],
+        form: Annotated[JournalForm, typer.Option("--form", "-f", help="Who is to read it.")],
         *,
         tenant: AnyTenantOption = None,
         start: FromOption = "",
@@ -67,21 +51,10 @@ def _register_export(journal: typer.Typer, open_services: OpenServices) -> None:
     ) -> None:
         """Write the journal: the same days, the same ids, whenever it is written."""
         names = _names(accounts)
-        if names and form not in (Form.NETSUITE, Form.QUICKBOOKS):
-            raise InvalidInput(
-                f"{form.value} has the ledger's own accounts; leave --accounts out",
-                code="invalid_arguments",
-            )
         first, after = read_day(start, "/from"), read_day(end, "/to")
         with open_services() as services:
             booked = services.journals.bookings(tenant=tenant, first_day=first, after_day=after)
-        if form is Form.JSON:
-            write_output(output, [plain_json(bookings_document(booked)), b"\n"])
-        elif form in _TEXTS:
-            write_output(output, (line.encode() for line in _TEXTS[form](booked)))
-        else:
-            rows = (netsuite if form is Form.NETSUITE else quickbooks)(booked, accounts=names)
-            write_output(output, (row.encode() for row in rows))
+        write_output(output, export_pieces(form, booked, accounts=names))
 
 
 def _register_balance(journal: typer.Typer, open_services: OpenServices) -> None:

@@ -25,8 +25,8 @@ def write_output(output: str, pieces: Iterable[bytes]) -> None:
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return
+    body = b"".join(pieces)  # what fails while it is made leaves the file alone
     try:
-        with Path(output).open("wb") as file:
-            file.writelines(pieces)
+        Path(output).write_bytes(body)
     except OSError as error:
         raise InvalidInput(f"{output} cannot be written: {error}", code="unwritable_file") from None

@@ -227,9 +227,7 @@ def test_decisions_come_in_pages_as_of_a_commit(api: Api) -> None:
     assert [one["hold"] for one in later] == seen
 
 
-def test_a_rare_decision_is_found_in_short_pages(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rare_decision_is_found_in_short_pages(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page looks at some commits only; those after it go on where it stopped."""
     monkeypatch.setattr(questions, "MOST_COMMITS", 2)
     api.tallybook.budgets.set({"cap": "5"}, tenant="acme", name="month", by="ann")

@@ -19,6 +19,8 @@ from fakes import journal_samples as samples
 
 from ledger.application.documents.journal_csv import netsuite, quickbooks
 from ledger.application.documents.journal_text import beancount, beancount_account, hledger
+from ledger.application.documents.journals import JournalForm, export_pieces
+from ledger.domain.errors import InvalidInput
 from ledger.domain.journal import Booking, by_month, trial_balance
 from ledger.domain.journal_rules import journal
 
@@ -170,6 +172,27 @@ def test_accounts_can_be_called_what_they_are_called_there() -> None:
     assert (first["Date"], first["Name"]) == ("2026-11-30", "acme")
     yen = [msgspec.structs.replace(one, currency="JPY") for one in bookings]
     assert ",1,," in "".join(netsuite(yen))
+
+
+def test_each_form_is_written_as_what_it_is() -> None:
+    """And names of accounts are refused where a form has none of its own."""
+    bookings = booked()
+    made = {form: b"".join(export_pieces(form, bookings, accounts={})) for form in JournalForm}
+    assert made[JournalForm.BEANCOUNT] == "".join(beancount(bookings)).encode()
+    assert made[JournalForm.HLEDGER] == "".join(hledger(bookings)).encode()
+    assert made[JournalForm.NETSUITE].startswith(b"External ID,")
+    assert made[JournalForm.QUICKBOOKS].startswith(b"JournalNo,")
+    [first, *_] = msgspec.json.decode(made[JournalForm.JSON])["bookings"]
+    assert first["id"] == bookings[0].external_id
+    assert sum(Decimal(line["amount"]) for line in first["lines"]) == 0
+    assert [form.media_type.split(";")[0] for form in JournalForm] == [
+        "application/json",
+        *["text/plain"] * 2,
+        *["text/csv"] * 2,
+    ]
+    for form in (JournalForm.JSON, JournalForm.BEANCOUNT, JournalForm.HLEDGER):
+        with pytest.raises(InvalidInput, match="leave names"):
+            list(export_pieces(form, bookings, accounts={"assets:cash": "Bank"}))
 
 
 def test_exports_are_the_same_each_time() -> None:

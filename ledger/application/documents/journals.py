@@ -1,10 +1,18 @@
-"""The journal's bookings and its trial balance as documents; amounts are text, in full."""
+"""The journal as documents: bookings, the trial balance, and the forms of an export.
+
+Amounts in JSON are text, in full.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
+from ledger.application.documents.encoding import plain_json
+from ledger.application.documents.journal_csv import netsuite, quickbooks
+from ledger.application.documents.journal_text import beancount, hledger
+from ledger.domain.errors import InvalidInput
 from ledger.domain.journal import AccountBalance, Booking
 from ledger.domain.money import text
 
@@ -44,3 +52,57 @@ def trial_balance_document(rows: Sequence[AccountBalance]) -> dict[str, Any]:
             for one in rows
         ]
     }
+
+
+class JournalForm(StrEnum):
+    """Who is to read an export."""
+
+    JSON = "json"
+    BEANCOUNT = "beancount"
+    HLEDGER = "hledger"
+    NETSUITE = "netsuite"
+    QUICKBOOKS = "quickbooks"
+
+    @property
+    def media_type(self) -> str:
+        """Return the media type of its files."""
+        if self is JournalForm.JSON:
+            return "application/json"
+        rows = self in (JournalForm.NETSUITE, JournalForm.QUICKBOOKS)
+        return f"text/{'csv' if rows else 'plain'}; charset=utf-8"
+
+
+def export_pieces(
+    form: JournalForm, booked: Sequence[Booking], *, accounts: Mapping[str, str]
+) -> Iterator[bytes]:
+    """Yield an export piece by piece.
+
+    Args:
+        form: who reads it.
+        booked: in any order.
+        accounts: names there by names here, for NetSuite and QuickBooks; see docs/spec/journal.md.
+
+    Raises:
+        InvalidInput: ``invalid_parameter`` for names where the form has the ledger's own.
+    """
+    texts: Iterator[str]
+    match form:
+        case JournalForm.NETSUITE:
+            texts = netsuite(booked, accounts=accounts)
+        case JournalForm.QUICKBOOKS:
+            texts = quickbooks(booked, accounts=accounts)
+        case _ if accounts:
+            raise InvalidInput(
+                f"{form.value} has the ledger's own accounts; leave names for them out",
+                code="invalid_parameter",
+                pointer="/accounts",
+            )
+        case JournalForm.BEANCOUNT:
+            texts = beancount(booked)
+        case JournalForm.HLEDGER:
+            texts = hledger(booked)
+        case _:
+            yield plain_json(bookings_document(booked)) + b"\n"
+            return
+    for text_ in texts:
+        yield text_.encode()
