@@ -175,7 +175,8 @@ class Periods:
                 tenant,
                 one.first_day,
                 one.after_day,
-                "reopened" if one.reopened else "closed",
+                # One that was closed again since is closed.
+                "reopened" if one.reopened and one is account.last else "closed",
                 one.invoice,
             )
             for one in account.closes

@@ -181,14 +181,13 @@ def _line(
 def _evidence(line: RatedLine, account: BillingAccount, place: Place, cut: Cut) -> Evidence:
     key = line.key
     last = account.last
-    # Days that a close has counted already begin where it ended.
-    counted = last is not None and key.first_day < last.after_day
     plan, version = line.plan or ("", 0)
     query = EvidenceQuery(
         tenant=place.tenant,
         since=from_us(day_start(place.timezone, key.first_day)),
         until=from_us(day_start(place.timezone, key.after_day)),
-        after_commit=last.through_commit if last is not None and counted else 0,
+        # What was billed of it before counted everything up to the latest close.
+        after_commit=last.through_commit if last is not None and line.continues else 0,
         through_commit=cut.through_commit,
         plan=plan,
         plan_version=version,

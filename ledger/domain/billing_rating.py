@@ -71,7 +71,12 @@ class LineKey(NamedTuple):
 
 
 class RatedLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What is owed for one position; the members of `InvoiceLine` before rounding and tax."""
+    """What is owed for one position; the members of `InvoiceLine` before rounding and tax.
+
+    Attributes:
+        plan: that held on its days; None where none did.
+        continues: an earlier invoice billed part of it.
+    """
 
     key: LineKey
     description: str
@@ -84,6 +89,7 @@ class RatedLine(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[LinePart, ...] = ()
     formula: str = ""
     plan: PlanKey | None = None
+    continues: bool = False
 
     @property
     def has_entries(self) -> bool:
@@ -450,6 +456,7 @@ def _less(line: RatedLine, before: Billed) -> RatedLine | None:
         quantity=None if line.quantity is None else plain(quantity),
         billed=None if line.billed is None else plain(billed),
         parts=(),
+        continues=True,
         formula=formula if tiers or line.quantity is None else "",
     )
 

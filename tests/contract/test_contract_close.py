@@ -286,6 +286,42 @@ def test_a_reopened_period_with_a_final_invoice_bills_the_difference(world: Bill
     assert states == [(11, "closed"), (12, "open")]
 
 
+def test_a_plan_that_changes_in_a_reopened_period_is_billed_as_a_difference(
+    world: BillingWorld,
+) -> None:
+    """What the final invoice billed is taken back, the new stretches are billed: together right."""
+    world.open("swap")
+    world.publish(fees=[{"name": "base", "amount": "60"}])
+    day = date(2026, 11, 1)
+    world.subscriptions.subscribe("swap", "team", version=1, from_day=day, by="ann")
+    world.use("swap", "2026-11-25T10:00:00Z", tokens_input=3000)
+    [first] = close(world, "swap", on="2026-12-04")
+    world.invoicing.finalize("swap", first.id, by="ann")
+
+    def reopen() -> None:
+        for by in ("ann", "bob"):
+            world.periods.reopen("swap", first_day=day, by=by, reason="wrong plan")
+
+    reopen()
+    assert [one.state for one in world.periods.status("swap")] == ["reopened"]
+    world.subscriptions.subscribe("swap", "team", from_day=date(2026, 11, 21), by="ann")
+    [second] = close(world, "swap", on="2026-12-05")
+    assert shown(second) == [
+        ("fee", "base", "20", False),
+        ("fee", "base", "20", False),
+        ("charge", "tokens", "26.66666667", False),
+        ("fee", "base", "-30", False),
+        ("charge", "tokens", "-20", False),
+    ]
+    new = second.lines[2].evidence
+    assert new is not None
+    assert new.query.after_commit == 0
+    assert [one.state for one in world.periods.status("swap")] == ["closed", "closed", "open"]
+    world.invoicing.finalize("swap", second.id, by="ann")
+    reopen()
+    assert close(world, "swap", on="2026-12-06") == []
+
+
 def test_a_tenants_view_has_its_own_billing_alone(world: BillingWorld) -> None:
     """A foreign name is unknown, a listing of all is its own, and nothing can be changed."""
     world.open("mine", "theirs")
