@@ -44,6 +44,10 @@ EXAMPLES: list[tuple[str, dict[str, str]]] = [
     ("POST /v2/tenants/{tenant}/credits/refunds", {}),
     ("PUT /v2/tenants/{tenant}/credits/policy", {"tenant": "globex"}),
     ("PUT /v2/tenants/{tenant}/entitlements", {"tenant": "globex"}),
+    ("PUT /v2/plans/{plan}", {"plan": "team"}),
+    ("PUT /v2/tenants/{tenant}/subscription", {}),
+    ("PUT /v2/tenants/{tenant}/subscription/details", {}),
+    ("POST /v2/tenants/{tenant}/subscription/end", {}),
     ("POST /v2/keys", {}),
     ("POST /v2/keys/{key}/rotate", {"key": "$key"}),
     ("POST /v2/keys/{key}/revoke", {"key": "$key"}),
@@ -191,7 +195,11 @@ class _World:
         for place in re.findall(r"\{(\w+)\}", path):
             value = values[place]
             path = path.replace(f"{{{place}}}", self.places.get(value, value))
-        query = {} if path.startswith(("/v2/prices", "/v2/policies")) else {"tenant": "acme"}
+        query = (
+            {}
+            if path.startswith(("/v2/prices", "/v2/policies", "/v2/plans"))
+            else {"tenant": "acme"}
+        )
         if path.startswith(("/v2/tenants", "/v2/normalize", "/v2/keys")):
             query = {}
         if example == {"versions": ["cost/openai@3.17"]}:
