@@ -16,6 +16,9 @@ from adapters.http.exchange import Exchange, named_tenant
 from adapters.http.problems import HttpProblem
 from ledger.application.audit_log import AuditLog
 from ledger.application.audited import Actor, audited
+from ledger.application.billing_close import Periods
+from ledger.application.evidence import InvoiceEvidence
+from ledger.application.invoicing import Invoicing
 from ledger.application.key_uses import KeyUseReads
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
@@ -112,6 +115,27 @@ class Context:
         kept = self.services.subscriptions
         return kept if mine is None else kept.for_tenant(mine)
 
+    @property
+    def invoicing(self) -> Invoicing:
+        """Return invoices and credit notes, as the caller may read them."""
+        mine = self.exchange.who.tenant
+        kept = self.services.invoicing
+        return kept if mine is None else kept.for_tenant(mine)
+
+    @property
+    def periods(self) -> Periods:
+        """Return billing periods, as the caller may ask about them."""
+        mine = self.exchange.who.tenant
+        kept = self.services.periods
+        return kept if mine is None else kept.for_tenant(mine)
+
+    @property
+    def evidence(self) -> InvoiceEvidence:
+        """Return the evidence of invoices, as the caller may read it."""
+        mine = self.exchange.who.tenant
+        kept = self.services.evidence
+        return kept if mine is None else kept.for_tenant(mine)
+
     def document(self, *, tenant: bool = True) -> dict[str, Any]:
         """Return the body, a JSON object.
 
@@ -129,6 +153,20 @@ class Context:
             if named is not None:
                 self.exchange.tenant(named, self._tenant)
         return document
+
+    def one_or_all(self, document: dict[str, Any]) -> str | None:
+        """Return the tenant that query or body name, taken out of the body; None for all of them.
+
+        Args:
+            document: the body.
+
+        Raises:
+            InvalidInput: ``invalid_tenant``.
+        """
+        if self._tenant is not None:
+            return self._tenant
+        named = named_tenant(document)
+        return None if named is None else self.exchange.tenant(named)
 
     def once(self, run: Callable[[], Kept]) -> bytes:
         """Run a command that has no id of its own once for each ``Idempotency-Key``.

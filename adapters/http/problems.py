@@ -48,6 +48,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "idempotency_key_reused": 422,
     "rate_limited": 429,
     "headers_too_large": 431,
+    "pdf_unavailable": 501,
     "server_busy": 503,
     "draining": 503,
     "not_ready": 503,
@@ -64,7 +65,15 @@ _CLASSES: tuple[tuple[type[LedgerError], int], ...] = (
 RETRYABLE = frozenset({408, 429, 503})
 """Statuses after which the same request may succeed."""
 RETRYABLE_CODES = frozenset(
-    {"idempotency_key_in_use", "key_busy", "policy_busy", "prices_busy", "transfer_incomplete"}
+    {
+        "idempotency_key_in_use",
+        "account_busy",
+        "key_busy",
+        "plan_busy",
+        "policy_busy",
+        "prices_busy",
+        "transfer_incomplete",
+    }
 )
 """Codes after which it may though their status is another: somebody else was faster."""
 
@@ -177,6 +186,6 @@ def headers_of(error: BaseException) -> list[tuple[bytes, bytes]]:
             headers.append((b"connection", b"close"))
     elif isinstance(error, KeyRefused) and status_of(error) == 401:
         headers.append((b"www-authenticate", b'Bearer realm="tallybook"'))
-    elif isinstance(error, Unavailable):
+    elif isinstance(error, Unavailable) and status_of(error) == 503:
         headers.append((b"retry-after", b"1"))
     return headers

@@ -45,7 +45,7 @@ class Secrets:
         receipts = self._record()
         holds = self._protect()
         self._pay()
-        self._bill()
+        invoices = self._bill()
         keys = self._manage()
         self._stream()
         events = ["gxid-event", "gxid-void", "gxid-provider-request", "gxid-capture"]
@@ -67,15 +67,15 @@ class Secrets:
             "step": ["gxid-step"],
             "void": ["gxid-void"],
             "reversal": ["gxid-reversal"],
+            "invoice": invoices,
             "key": keys,
             "who": [f"key:key-{OWN}", f"key:{keys[0]}"],
             "transaction_id": ["gxid-event"],
             "question_id": ["gxid-event"],
         }
-        # Receipts are numbers that every tenant has.
-        self._names = {
-            one for some in self.ids.values() for one in some if one not in receipts
-        } - set(placed)
+        # Receipts are numbers that every tenant has, and invoices' ids are days.
+        shared = {*receipts, *placed, *invoices}
+        self._names = {one for some in self.ids.values() for one in some} - shared
 
     def leaked(self, text: str, *, said: Iterable[str] = ()) -> list[str]:
         """Return what of its own a text holds.
@@ -98,6 +98,8 @@ class Secrets:
             tallybook.keys.list(tenant=OWN),
             tallybook.audit_log.list(tenant=OWN),
             tallybook.subscriptions.show(OWN),
+            tallybook.periods.status(OWN),
+            tallybook.invoicing.list(tenant=OWN),
         ]
 
     # -- what it has -------------------------------------------------------------------
@@ -187,11 +189,19 @@ class Secrets:
         allowed = {"models": ["gpt", f"{WORD}-m*"]}
         self._done("PUT", f"/v2/tenants/{OWN}/entitlements", allowed)
 
-    def _bill(self) -> None:
-        """Say to whom invoices go."""
+    def _bill(self) -> list[str]:
+        """Say to whom invoices go, and bill a month that is long over; return the invoices."""
         buyer = {"party": {"name": f"{WORD}-buyer", "tax_id": f"{WORD}-vat"}}
         details = f"/v2/tenants/{OWN}/subscription/details"
         self._done("PUT", details, buyer, key="platform")
+        data = {"model": "gpt", "quantities": {"tokens.input": 7000}}
+        event = document("gxid-event", tenant=OWN, source=f"{WORD}-earlier", data=data)
+        self._done("POST", "/v2/events", {**event, "time": "2026-01-05T10:00:00Z"})
+        closing = {"tenant": OWN, "finalize": True}
+        [draft, *_] = self._done("POST", "/v2/periods/close", closing, key="platform")["drafts"]
+        credit = {"tenant": OWN, "invoice": draft["id"], "reason": f"{WORD}-outage", "total": "1"}
+        note = self._done("POST", "/v2/credit-notes", credit, key="platform")["invoice"]
+        return [draft["id"], note["id"]]
 
     def _manage(self) -> list[str]:
         """Issue, rotate and end keys, and use one; return their ids."""

@@ -14,6 +14,7 @@ from fakes.http_world import Api, http_world
 from fixtures_postgres import Run
 
 SPEC = (Path(__file__).parents[2] / "docs" / "spec" / "api.md").read_text("utf-8")
+_OF_THE_PLATFORM = ("/v2/prices", "/v2/policies", "/v2/plans", "/v2/periods", "/v2/invoice-")
 _EXCHANGE = re.compile(r"> (?P<key>\S+) (?P<method>[A-Z]+) (?P<path>\S+)(?P<rest>.*)")
 Schema = dict[str, Any]
 
@@ -48,6 +49,14 @@ EXAMPLES: list[tuple[str, dict[str, str]]] = [
     ("PUT /v2/tenants/{tenant}/subscription", {}),
     ("PUT /v2/tenants/{tenant}/subscription/details", {}),
     ("POST /v2/tenants/{tenant}/subscription/end", {}),
+    ("PUT /v2/invoice-settings", {}),
+    ("POST /v2/periods/close", {}),
+    ("POST /v2/invoices/finalize", {}),
+    ("POST /v2/credit-notes", {}),
+    ("POST /v2/invoices/{invoice}/pay", {"invoice": "2026-02-01"}),
+    ("POST /v2/invoices/{invoice}/uncollectible", {"invoice": "2026-03-01"}),
+    ("POST /v2/invoices/{invoice}/void", {"invoice": "2026-04-01"}),
+    ("POST /v2/periods/reopen", {}),
     ("POST /v2/keys", {}),
     ("POST /v2/keys/{key}/rotate", {"key": "$key"}),
     ("POST /v2/keys/{key}/revoke", {"key": "$key"}),
@@ -184,6 +193,14 @@ class _World:
             "data": {"provider": "openai", "model": "gpt-4o", "quantities": {"tokens.input": 9}},
         }
         receipts = [self._do("POST", "/v2/events", event | {"id": one}) for one in ("a", "b")]
+        for month in range(1, 5):
+            much = {
+                "provider": "openai",
+                "model": "gpt-4o",
+                "quantities": {"tokens.input": 2 * 10**6},
+            }
+            early = event | {"id": f"{month}", "time": f"2026-0{month}-05T10:00:00Z", "data": much}
+            self._do("POST", "/v2/events", early)
         ask = {"hold": "call-2", "provider": "openai", "model": "gpt-4o", "amount": "0.1"}
         self._do("POST", "/v2/holds?tenant=acme", ask)
         self.places = {"$first": receipts[0]["receipt"], "$second": receipts[1]["receipt"]}
@@ -195,17 +212,17 @@ class _World:
         for place in re.findall(r"\{(\w+)\}", path):
             value = values[place]
             path = path.replace(f"{{{place}}}", self.places.get(value, value))
-        query = (
-            {}
-            if path.startswith(("/v2/prices", "/v2/policies", "/v2/plans"))
-            else {"tenant": "acme"}
-        )
+        query = {} if path.startswith(_OF_THE_PLATFORM) else {"tenant": "acme"}
         if path.startswith(("/v2/tenants", "/v2/normalize", "/v2/keys")):
             query = {}
         if example == {"versions": ["cost/openai@3.17"]}:
             wanted = "proposed" if path.endswith("approve") else "approved"
             listed = self._do("GET", f"/v2/prices?provider=openai&status={wanted}&limit=1", None)
             example = {"versions": [listed["rows"][0]["version"]]}
+        if "first_day" in example:
+            listed = self._do("GET", "/v2/periods?tenant=acme", None)["periods"]
+            closed = [one["first_day"] for one in listed if one["state"] == "closed"]
+            example = {**example, "first_day": closed[-1]}
         headers = {"Idempotency-Key": f"example-{number}"}
         answer = self._api.call(
             method, path, key="platform", json=example, params=query, headers=headers

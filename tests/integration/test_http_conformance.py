@@ -19,6 +19,8 @@ KNOWN = {
     "budget": "default",
     "book": "default",
     "event": "call-1",
+    "invoice": "2026-01-01",
+    "line": "1",
     "plan": "team",
     "provider": "openai",
     "receipt": "2.1",
@@ -46,8 +48,11 @@ SEED: list[tuple[str, str, dict[str, Any]]] = [
     ("PUT", "/v2/tenants/globex", {"currency": "USD", "timezone": "UTC"}),
     ("POST", "/v2/prices", PRICE),
     ("POST", "/v2/events", EVENT),
+    ("POST", "/v2/events", EVENT | {"id": "early", "time": "2026-01-05T10:00:00Z"}),
+    ("POST", "/v2/periods/close", {"tenant": "acme"}),
+    ("POST", "/v2/invoices/2026-01-01/finalize?tenant=acme", {}),
     ("PUT", "/v2/plans/team", PLAN),
-    ("PUT", "/v2/tenants/acme/subscription", {"plan": "team", "from_day": "2026-11-01"}),
+    ("PUT", "/v2/tenants/acme/subscription", {"plan": "team", "from_day": "2099-11-01"}),
     ("POST", "/v2/holds", ASK | {"hold": "call-2"}),
     ("POST", "/v2/holds", ASK | {"hold": "call-3"}),
     (
@@ -61,7 +66,7 @@ SEED: list[tuple[str, str, dict[str, Any]]] = [
 
 def _seed(server: ServerProcess, token: str) -> None:
     for number, (method, path, document) in enumerate(SEED):
-        headers = {"Idempotency-Key": str(number)} if path == "/v2/prices" else {}
+        headers = {"Idempotency-Key": str(number)}
         answer = server.call(method, path, document, token=token, headers=headers)
         assert answer[0] == 200, (path, answer)
 

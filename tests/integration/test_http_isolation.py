@@ -22,13 +22,22 @@ from ledger.application.access import SCOPES
 
 ME = "acme"
 NO_KEY = {"/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/docs", "/docs/stream"}
-OF_THE_PLATFORM = {"/metrics", "/v2/policies/default-cap", "/v2/prices", "/v2/plans"}
-"""Paths, and what is below them, that show nothing of any tenant."""
+OF_THE_PLATFORM = {
+    "/metrics",
+    "/v2/policies/default-cap",
+    "/v2/prices",
+    "/v2/plans",
+    "/v2/periods",
+    "/v2/invoice-series",
+    "/v2/invoice-settings",
+}
+"""Paths, and what is below them, that show nothing of any tenant to any tenant."""
 NO_TENANTS_IDS = {
     "book": ["default"],
     "version": ["cost/openai@1.0"],
     "provider": ["azure"],
     "plan": ["team"],
+    "line": ["1"],
 }
 """Parameters of paths that take no id of any tenant."""
 

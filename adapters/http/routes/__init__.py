@@ -23,9 +23,12 @@ from adapters.http.routes import (
     entries,
     events,
     holds,
+    invoice_changes,
+    invoices,
     keys,
     normalize,
     ops,
+    periods,
     plans,
     price_decisions,
     prices,
@@ -82,6 +85,9 @@ def routers(services: Services, operations: Sequence[Operation]) -> list[APIRout
         prices,
         price_decisions,
         plans,
+        periods,
+        invoices,
+        invoice_changes,
         tenants,
         keys,
     )
@@ -103,6 +109,8 @@ def models() -> list[type[BaseModel]]:
         entitlements,
         price_decisions,
         plans,
+        periods,
+        invoice_changes,
         tenants,
     )
     return [model for module in modules for model in module.MODELS]

@@ -1,0 +1,243 @@
+"""Documents of invoices, credit notes and periods; docs/spec/invoices.md says what they mean."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from adapters.http.models.common import (
+    Amount,
+    Answered,
+    JsonObject,
+    Name,
+    Number,
+    Request,
+    TenantRequest,
+    Time,
+)
+from adapters.http.models.plans import Day
+from adapters.http.models.protection import Next
+
+Status = Literal["draft", "finalized", "paid", "uncollectible", "void"]
+Kind = Literal["invoice", "credit_note"]
+Count = Annotated[int, Field(ge=0)]
+Digest = Annotated[str, Field(description="SHA-256, hexadecimal.")]
+
+
+class DaysDocument(Answered):
+    """Local days, the last one excluded."""
+
+    first_day: Day
+    after_day: Day
+
+
+class InvoiceLineDocument(Answered):
+    """A line; what has its default is left out."""
+
+    number: Annotated[int, Field(ge=1)]
+    kind: Annotated[str, Field(examples=["charge"])]
+    description: str
+    service: DaysDocument
+    unrounded: Amount
+    amount: Amount
+    rounding: JsonObject
+    tax: JsonObject
+    late: bool = False
+    name: str = ""
+    quantity: Amount = "0"
+    unit: str = ""
+    billed: Amount = "0"
+    unit_size: Amount = "1"
+    unit_price: Amount = "0"
+    price_version: str = ""
+    parts: list[JsonObject] = []
+    formula: str = ""
+    of_line: Count = 0
+    evidence: JsonObject = {}
+
+
+class InvoiceDocument(Answered):
+    """An invoice or a credit note; what has its default is left out."""
+
+    form: Annotated[str, Field(examples=["tallybook.invoice:1"])]
+    id: str
+    kind: Kind
+    tenant: str
+    currency: str
+    timezone: str
+    period: DaysDocument
+    lines: list[InvoiceLineDocument]
+    taxes: list[JsonObject]
+    net: Amount
+    tax: Amount
+    total: Amount
+    due: Amount
+    prepaid: Amount = "0"
+    series: str = ""
+    number: str = ""
+    issued_at: Time | None = None
+    due_on: Day | None = None
+    seller: dict[str, Any] = {}
+    buyer: dict[str, Any] = {}
+    plans: list[JsonObject] = []
+    notes: list[str] = []
+    unpriced: list[JsonObject] = []
+    credits: list[JsonObject] = []
+    displays: list[JsonObject] = []
+    cites: dict[str, Any] = {}
+    reason: str = ""
+    digest: Digest = ""
+
+
+class StoredInvoiceDocument(Answered):
+    """An invoice or a credit note, and where it is."""
+
+    status: Status
+    invoice: InvoiceDocument
+
+
+class PreviewDocument(Answered):
+    """What an invoice would be now."""
+
+    invoice: Annotated[InvoiceDocument | None, Field(description="null where nothing is owed.")]
+
+
+class InvoiceHeadDocument(Answered):
+    """The head of an invoice or a credit note."""
+
+    tenant: str
+    id: str
+    kind: Kind
+    status: Status
+    number: str | None
+    first_day: Day
+    after_day: Day
+    currency: str
+    total: Amount
+    due: Amount
+    cites: Annotated[str | None, Field(description="Of a credit note: id of the invoice.")]
+    digest: Digest | None
+
+
+class InvoicesDocument(Answered):
+    """Invoices and credit notes."""
+
+    invoices: list[InvoiceHeadDocument]
+    next: Next
+
+
+class FinalizedDocument(Answered):
+    """How many drafts became final."""
+
+    finalized: Count
+
+
+class FinalizeRequest(Request):
+    """Which drafts become final."""
+
+    tenant: Annotated[Name | None, Field(description="Only this one's.")] = None
+
+
+class MoveRequest(TenantRequest):
+    """Why an invoice goes elsewhere."""
+
+    reason: Annotated[str, Field(max_length=256)] = ""
+
+
+class CreditNoteRequest(Request):
+    """Give back all that is left of an invoice, a total with tax, or net amounts of lines."""
+
+    tenant: Name
+    invoice: Annotated[Name, Field(description="Id of the invoice.")]
+    reason: Name
+    total: Number | None = None
+    lines: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")], Number] | None,
+        Field(description="Net amounts by number of the line.", examples=[{"2": "1.50"}]),
+    ] = None
+
+
+class EvidenceEntryDocument(Answered):
+    """An entry behind a line, at its place in the tenant's ledger."""
+
+    commit: Count
+    index: Count
+    kind: Annotated[str, Field(examples=["UsageRecorded"])]
+    recorded_at: Time
+    source: str
+    id: str
+    occurred_at: Time | None
+
+
+class EvidenceDocument(Answered):
+    """The entries behind a line; digest and chain are of all of them, whatever the page."""
+
+    line: Annotated[int, Field(ge=1)]
+    entries: list[EvidenceEntryDocument]
+    digest: Digest
+    chain_holds: Annotated[
+        bool, Field(description="The log still has the digest that the invoice states.")
+    ]
+    next: Next
+
+
+class SeriesEntryDocument(Answered):
+    """A series of numbers."""
+
+    series: str
+    last: Count
+    missing: Annotated[list[str], Field(description="Numbers that no document has: none, ever.")]
+
+
+class SeriesDocument(Answered):
+    """Each series of numbers."""
+
+    series: list[SeriesEntryDocument]
+
+
+class PeriodDocument(DaysDocument):
+    """A billing period."""
+
+    tenant: str
+    state: Literal["open", "due", "closing", "closed", "reopened"]
+    invoice: Annotated[str | None, Field(description="Id, where there is one.")]
+
+
+class PeriodsDocument(Answered):
+    """A tenant's closed periods and the one that is next, in order."""
+
+    periods: list[PeriodDocument]
+    next: Next
+
+
+class CloseRequest(Request):
+    """Close every period whose grace is over."""
+
+    tenant: Annotated[Name | None, Field(description="Only this one's.")] = None
+    grace_hours: Annotated[int, Field(ge=0, le=1440, description="After a period's end.")] = 48
+    finalize: Annotated[bool, Field(description="Give all drafts their numbers too.")] = False
+
+
+class DraftDocument(Answered):
+    """A draft that a close made."""
+
+    tenant: str
+    id: str
+
+
+class ClosedDocument(Answered):
+    """What a close did."""
+
+    tenants: Annotated[int, Field(ge=0, description="Looked at.")]
+    periods: Annotated[int, Field(ge=0, description="Closed, by this call alone.")]
+    drafts: list[DraftDocument]
+    finalized: Count
+
+
+class ReopenRequest(Request):
+    """Ask to open the latest closed period again, or approve that somebody else asked."""
+
+    tenant: Name
+    first_day: Annotated[Day, Field(description="Of the period.")]
+    reason: Name

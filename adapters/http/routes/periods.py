@@ -1,0 +1,100 @@
+"""Billing periods: where they are, their close, and opening one again. They are the platform's."""
+# No `from __future__ import annotations`: see adapters.http.management.
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+
+from adapters.http.context import Context, Kept
+from adapters.http.cursors import Listing
+from adapters.http.exchange import named_tenant
+from adapters.http.management import Document, Doors, Paged, request_body
+from adapters.http.models.invoices import (
+    ClosedDocument,
+    CloseRequest,
+    PeriodDocument,
+    PeriodsDocument,
+    ReopenRequest,
+)
+from ledger.application import billing_asks as asks
+from ledger.application.documents.encoding import to_json
+from ledger.application.documents.invoices import close_document, period_document
+from ledger.application.services import Services
+
+MODELS = (CloseRequest, ReopenRequest)
+_READ = ("finance", "read", "support")
+
+
+def router(services: Services) -> APIRouter:
+    """Return the routes."""
+    api = APIRouter(tags=["money"])
+    doors = Doors(services)
+
+    @api.get("/v2/periods", response_model=PeriodsDocument)
+    def periods(
+        context: Annotated[Context, doors.query(*_READ, platform=True)], page: Paged
+    ) -> Any:
+        """List a tenant's closed periods and the one that is next, in order."""
+        listing = Listing("periods", (context.tenant,))
+        after = listing.place(page.cursor, tuple[int])
+        # Closes are only ever added, and what is next comes after all of them.
+        numbered = list(enumerate(context.services.periods.status(context.tenant)))
+        found = numbered if after is None else numbered[after[0] + 1 :]
+        shown, following = listing.page(found, page.limit, lambda one: (one[0],))
+        return Document({"periods": [period_document(one) for _, one in shown], "next": following})
+
+    @api.post(
+        "/v2/periods/close",
+        response_model=ClosedDocument,
+        openapi_extra=request_body(CloseRequest, example={"finalize": False}, once=True),
+    )
+    def close(
+        context: Annotated[Context, doors.own_or_all("finance", platform=True)],
+    ) -> Any:
+        """Close every period whose grace is over; interrupted, it goes on where it was.
+
+        It takes as long as there are tenants: about a second for two hundred.
+        """
+        document = context.document()
+        tenant = context.one_or_all(document)
+        ask = asks.close(document)
+
+        def run() -> Kept:
+            report = context.services.periods.close(
+                by=context.by, tenant=tenant, grace_hours=ask.grace_hours
+            )
+            finalized = 0
+            if ask.finalize:
+                finalized = context.services.invoicing.finalize_all(by=context.by, tenant=tenant)
+            return Kept(to_json(close_document(report, finalized=finalized)))
+
+        return Document(context.once(run))
+
+    @api.post(
+        "/v2/periods/reopen",
+        response_model=PeriodDocument,
+        openapi_extra=request_body(
+            ReopenRequest,
+            example={"tenant": "acme", "first_day": "2026-11-01", "reason": "late import"},
+            once=True,
+        ),
+    )
+    def reopen(context: Annotated[Context, doors.platform("finance")]) -> Any:
+        """Ask to open the latest closed period again; a second key within 7 days opens it.
+
+        After the first the state is still `closed`; after the second it is `reopened` where a final
+        invoice bills the period, else as that of one that was never closed.
+        """
+        document = context.document()
+        tenant = context.exchange.tenant(named_tenant(document))
+        ask = asks.reopen(document)
+
+        def run() -> Kept:
+            status = context.services.periods.reopen(
+                tenant, first_day=ask.first_day, by=context.by, reason=ask.reason
+            )
+            return Kept(to_json(period_document(status)))
+
+        return Document(context.once(run))
+
+    return api
