@@ -17,7 +17,6 @@ from fakes.stream_world import stream_server
 
 from adapters.http.stream.protocol import StreamProtocol
 
-
 _LISTENING = "0A"
 
 
