@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import os
 import secrets
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,7 @@ from adapters.cli import (
     import_,
     invoice_forms,
     invoices,
+    jobs,
     journal,
     keys,
     leases,
@@ -65,6 +67,7 @@ from adapters.postgres.audit import open_audit
 from adapters.postgres.audit_log import PostgresAuditLog, PostgresKeyUses
 from adapters.postgres.billing import PostgresBilling
 from adapters.postgres.database import Database
+from adapters.postgres.jobs import PostgresJobs
 from adapters.postgres.key_watch import KeyWatch
 from adapters.postgres.keys import PostgresKeys
 from adapters.postgres.leader import PostgresLeader
@@ -81,6 +84,7 @@ from adapters.postgres.standings import PostgresStandings
 from adapters.postgres.stream_sessions import PostgresStreamSessions
 from adapters.providers import detect, parse_sse
 from adapters.providers import normalize as normalize_response
+from adapters.scheduler import ApTicker
 from adapters.signing import KeyFile
 from ledger.application.access import Keyring
 from ledger.application.audit_log import AuditLog
@@ -95,6 +99,7 @@ from ledger.application.entitlements import TenantEntitlements
 from ledger.application.evidence import InvoiceEvidence
 from ledger.application.ingest import Ingest
 from ledger.application.invoicing import Invoicing
+from ledger.application.jobs import Jobs
 from ledger.application.journals import Journals
 from ledger.application.key_uses import KeyUses
 from ledger.application.keyring import CachedKeyring
@@ -109,8 +114,10 @@ from ledger.application.replay import Difference
 from ledger.application.rerating import Rerating
 from ledger.application.responses import Responses
 from ledger.application.runner import Projections
+from ledger.application.scheduling import Scheduling
 from ledger.application.sequencer import Sequencer, TenantDefaults
 from ledger.application.services import Services
+from ledger.application.standard_jobs import standard_jobs
 from ledger.application.standings import Standings
 from ledger.application.subscriptions import Subscriptions
 from ledger.application.tenants import Tenants
@@ -197,6 +204,7 @@ class Tallybook:
         self.corrections = Corrections(self.ledger)
         self.entitlements = TenantEntitlements(self.ledger, self.reads)
         self.key_uses = PostgresKeyUses(database)
+        self._job_store = PostgresJobs(database)
         self._audit_lines = PostgresAuditLog(database)
         self.audit_log = AuditLog(self._audit_lines)
         self._keys = PostgresKeys(database)
@@ -218,6 +226,13 @@ class Tallybook:
         rerating = Rerating(self.ledger, self._library, self._store, self.reads)
         sources = PriceSources(pulled=(_genai_prices,), litellm=_litellm_file)
         return PriceBooks(self._library, sources, rerating)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Jobs."""
+        return Jobs(
+            self._job_store, standard_jobs(self), by=f"{socket.gethostname()} {os.getpid()}"
+        )
 
     @cached_property
     def projections(self) -> Projections:
@@ -269,6 +284,7 @@ class Tallybook:
         self._keys.close()
         self.key_uses.close()
         self._audit_lines.close()
+        self._job_store.close()
         if "_projection_store" in self.__dict__:
             self._projection_store.close()
         self.database.close()
@@ -402,6 +418,7 @@ def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say:
         log_level=options.log_level,
         access_log=options.access_log,
         upkeep=options.upkeep,
+        jobs=options.jobs,
         open_metrics=options.open_metrics,
     )
     prepare_process(settings)
@@ -431,7 +448,7 @@ def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say:
             settings,
             open_app=partial(_open_app, url),
             prepare=prepare_process,
-            beside=partial(_open_upkeep, url, settings),
+            beside=partial(_open_beside, url, settings),
             ready=answers,
             on_death=on_death,
         )
@@ -495,19 +512,41 @@ def _open_app(url: str, settings: ServerSettings, lifecycle: Lifecycle) -> Itera
         streams = app.streams
         if streams is None:
             raise RuntimeError("the application has no streams")
-        with _upkeep(tallybook) if settings.upkeep and settings.workers == 1 else nullcontext():
+        with _beside(tallybook, settings) if settings.workers == 1 else nullcontext():
             served = app if traces is None else traces.around(app)
             yield Serving(served, refused=metrics.refused, end_sessions=streams.close_all)
 
 
 @contextmanager
-def _open_upkeep(url: str, settings: ServerSettings) -> Iterator[None]:
-    """Do the upkeep beside workers."""
-    if not settings.upkeep:
+def _open_beside(url: str, settings: ServerSettings) -> Iterator[None]:
+    """Do upkeep and jobs beside workers."""
+    if not settings.upkeep and not settings.jobs:
         yield
         return
-    with open_ledger(url) as tallybook, _upkeep(tallybook):
+    with open_ledger(url) as tallybook, _beside(tallybook, settings):
         yield
+
+
+@contextmanager
+def _beside(tallybook: Tallybook, settings: ServerSettings) -> Iterator[None]:
+    """Do what a server does beside answering."""
+    with (
+        _upkeep(tallybook) if settings.upkeep else nullcontext(),
+        _scheduling(tallybook) if settings.jobs else nullcontext(),
+    ):
+        yield
+
+
+@contextmanager
+def _scheduling(tallybook: Tallybook) -> Iterator[None]:
+    scheduling = Scheduling(
+        leader=PostgresLeader(tallybook.database, "jobs"), ticker=ApTicker, jobs=tallybook.jobs
+    )
+    scheduling.start()
+    try:
+        yield
+    finally:
+        scheduling.close()
 
 
 @contextmanager
@@ -587,6 +626,7 @@ def build() -> typer.Typer:
     billing_periods.register(app, open_services)
     invoice_forms.register(invoices.register(app, open_services), open_services)
     journal.register(app, open_services)
+    jobs.register(app, open_services)
     setup.register_tenants(app, open_services)
     keys.register(app, open_services)
     audit.register(app, open_services)

@@ -44,6 +44,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
         log_level: from which on lines are written.
         access_log: whether every request is logged.
         upkeep: whether rollups are kept near and holds expired.
+        jobs: whether jobs are run when they are due.
         open_metrics: whether ``/metrics`` needs no key.
     """
 
@@ -58,6 +59,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str
     access_log: bool
     upkeep: bool
+    jobs: bool
     open_metrics: bool
 
 
@@ -139,6 +141,9 @@ def register(app: typer.Typer, run: RunServer) -> None:
                 "--upkeep/--no-upkeep", help="Keep rollups near and expire holds, in here."
             ),
         ] = True,
+        jobs: Annotated[
+            bool, typer.Option("--jobs/--no-jobs", help="Run jobs when they are due, in here.")
+        ] = True,
         open_metrics: Annotated[
             bool, typer.Option("--open-metrics", help="Answer /metrics to whoever asks.")
         ] = False,
@@ -161,6 +166,7 @@ def register(app: typer.Typer, run: RunServer) -> None:
             log_level=log_level.value,
             access_log=access_log,
             upkeep=upkeep,
+            jobs=jobs,
             open_metrics=open_metrics,
         )
         clean = run(

@@ -15,8 +15,8 @@ from adapters.cli.protection_output import user
 from adapters.cli.services import OpenServices
 from ledger.application.audit_log import AuditLog
 from ledger.application.replay import Difference
-from ledger.application.verify import Progress, VerifyReport, keep, verify
-from ledger.application.verify_prices import price_differences
+from ledger.application.verify import Progress, VerifyReport, keep
+from ledger.application.verify_all import verify_all
 from ledger.domain.errors import Unavailable
 
 PROGRESS_EVERY_S = 5.0
@@ -39,16 +39,8 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
         json: JsonOption = False,
     ) -> None:
         """Fold the whole log again and compare it with every row; exits 5 if they differ."""
-        with open_services() as services, services.audit() as view:
-            report = verify(view=view, tenant=tenant, deep=deep, progress=_progress())
-            prices = price_differences(reads=services.reads, prices=services.prices, tenant=tenant)
-            more = [*prices, *services.billing_differences(tenant=tenant)]
-            if more:
-                report = msgspec.structs.replace(
-                    report,
-                    differences=[*report.differences, *more],
-                    total=report.total + len(more),
-                )
+        with open_services() as services:
+            report = verify_all(services, tenant=tenant, deep=deep, progress=_progress())
             _keep(services.audit_log, report, tenant)
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")

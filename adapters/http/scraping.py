@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from adapters.http.gate import API_VERSION
 from adapters.http.metrics import Metrics
+from ledger.application.job_ports import JobStanding
 from ledger.application.services import Services
 from ledger.application.verify import ACT, Verified
 from ledger.domain.errors import LedgerError
@@ -41,12 +42,14 @@ class Standing(msgspec.Struct, frozen=True):
         verified_at: when the whole ledger was last audited, microseconds since the epoch; None if
             it never was.
         differences: that were found then.
+        jobs: that ever ran.
     """
 
     lag: int
     unpriced: int
     verified_at: int | None = None
     differences: int = 0
+    jobs: tuple[JobStanding, ...] = ()
 
 
 class Scrape:
@@ -97,12 +100,13 @@ class Scrape:
         try:
             lag, unpriced = reads.rollup_lag(), len(reads.unpriced(limit=MOST_UNPRICED))
             audits = self._services.audit_log.list(tenant="", act=ACT, limit=1)
+            jobs = tuple(self._services.jobs.standings().values())
         except LedgerError:
             return None
         for line in audits:
             found = msgspec.convert(line.detail, Verified)
-            return Standing(lag, unpriced, line.at, found.differences)
-        return Standing(lag, unpriced)
+            return Standing(lag, unpriced, line.at, found.differences, jobs)
+        return Standing(lag, unpriced, jobs=jobs)
 
     def _answered(self, asking: asyncio.Task[Standing | None]) -> None:
         self._asking = None
@@ -148,6 +152,7 @@ class _Facts(Collector):
             f"Events that wait for a price, up to {MOST_UNPRICED}.",
             value=standing.unpriced,
         )
+        yield from _of_jobs(standing.jobs)
         if standing.verified_at is None:
             return
         yield GaugeMetricFamily(
@@ -160,3 +165,25 @@ class _Facts(Collector):
             "When that was.",
             value=standing.verified_at / 1_000_000,
         )
+
+
+def _of_jobs(standings: Iterable[JobStanding]) -> Iterable[Metric]:
+    """Return when jobs last succeeded and failed; the latest period's attempts say how it goes."""
+    succeeded = GaugeMetricFamily(
+        "tallybook_job_success_timestamp_seconds", "When a job was last done.", labels=["job"]
+    )
+    failed = GaugeMetricFamily(
+        "tallybook_job_failure_timestamp_seconds",
+        "When an attempt at a job last failed, or was found dead.",
+        labels=["job"],
+    )
+    attempts = GaugeMetricFamily(
+        "tallybook_job_attempts", "Attempts at a job's latest period.", labels=["job"]
+    )
+    for one in standings:
+        attempts.add_metric([one.job], one.last.attempt)
+        if one.succeeded_at is not None:
+            succeeded.add_metric([one.job], one.succeeded_at / 1_000_000)
+        if one.failed_at is not None:
+            failed.add_metric([one.job], one.failed_at / 1_000_000)
+    return succeeded, failed, attempts

@@ -60,6 +60,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         access_log: whether every request is logged.
         upkeep: whether it keeps rollups near and expires holds.
+        jobs: whether it runs the jobs that are due.
         open_metrics: whether ``/metrics`` needs no key.
         metrics_dir: where several processes count together; "" where there is one.
         slot: which of the workers this process is; "" for one that is none.
@@ -75,6 +76,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     access_log: bool = False
     upkeep: bool = True
+    jobs: bool = True
     open_metrics: bool = False
     metrics_dir: str = ""
     slot: str = ""

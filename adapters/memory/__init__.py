@@ -2,6 +2,7 @@
 
 from adapters.memory.audit_log import MemoryAuditLog, MemoryKeyUses
 from adapters.memory.billing import MemoryBilling
+from adapters.memory.jobs import MemoryJobs
 from adapters.memory.keys import MemoryKeys
 from adapters.memory.plans import MemoryPlans
 from adapters.memory.prices import MemoryPrices
@@ -10,6 +11,7 @@ from adapters.memory.store import MemoryStore
 __all__ = [
     "MemoryAuditLog",
     "MemoryBilling",
+    "MemoryJobs",
     "MemoryKeyUses",
     "MemoryKeys",
     "MemoryPlans",

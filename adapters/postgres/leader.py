@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 from adapters.postgres import queries
 from adapters.postgres.database import Database
 from adapters.postgres.projections import lock_key, lost_connections
-from ledger.application.upkeep import Leader, Leadership
+from ledger.application.leading import Leader, Leadership
 
 PATIENCE_S = 10
 """Longest time that the database may take for an answer."""
@@ -38,6 +38,7 @@ class PostgresLeader:
         """Take the lead, or None if another process has it; see `Leader`."""
         connection = self._database.connect(purpose=self._name, patience_s=PATIENCE_S)
         with contextlib.closing(connection), lost_connections():
+            connection.execute(self._sql["be_missed"])
             lock = lock_key(self._database.schema, f"{self._name} lead")
             [taken] = connection.execute(
                 self._sql["try_session_lock"], {"lock": lock}

@@ -20,7 +20,7 @@ from ledger.domain.errors import InvalidInput, InvariantViolation
 
 OK = "ok"
 """Outcome of an act that was done; of another, the code of its error."""
-VIAS = ("cli", "http")
+VIAS = ("cli", "http", "jobs")
 """Through which interface somebody acted."""
 MAX_DETAIL_BYTES = 8_192
 """Longest detail that is kept whole."""

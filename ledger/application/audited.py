@@ -268,6 +268,13 @@ def _of_credit_note(said: Arguments, result: Any, /) -> Told:
     return Told(said["tenant"], said["id"], detail)
 
 
+def _of_job(said: Arguments, result: Any, /) -> Told:
+    detail = _members(said, ("period", "again"))
+    if not isinstance(result, LedgerError):
+        detail |= {"state": result.state.value, "attempt": result.attempt}
+    return Told(None, said["name"], detail)
+
+
 def _members(said: Arguments, names: Sequence[str]) -> dict[str, Any]:
     return {
         name: str(said[name]) if isinstance(said[name], PurePath) else said[name]
@@ -332,6 +339,7 @@ _ACTS: dict[str, dict[str, _Act]] = {
         "credit": _Act("invoice.credited", _of_credit_note),
         "set_settings": _Act("billing.settings_set", _of_platform("details")),
     },
+    "jobs": {"run": _Act("job.run", _of_job)},
     "keys": {
         "issue": _Act("key.issued", _of_new_key),
         "issue_first": _Act("key.issued", _of_new_key),

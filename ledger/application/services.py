@@ -17,6 +17,7 @@ from ledger.application.evidence import InvoiceEvidence
 from ledger.application.ingest import Ingest
 from ledger.application.invoice_forms import InvoicePrinter
 from ledger.application.invoicing import Invoicing
+from ledger.application.jobs import Jobs
 from ledger.application.journals import Journals
 from ledger.application.key_uses import KeyUseReads
 from ledger.application.keys import Keys
@@ -179,6 +180,11 @@ class Services(Protocol):
     @property
     def repeats(self) -> Repeats:
         """Keeps answers to commands without an id of their own."""
+        ...
+
+    @property
+    def jobs(self) -> Jobs:
+        """Runs what is done again and again."""
         ...
 
     def billing_differences(self, *, tenant: str | None = None) -> Sequence[Difference]:

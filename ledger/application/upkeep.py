@@ -11,17 +11,15 @@ Nothing in here ends a server: what goes wrong is logged and tried again.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol
 
 from ledger.application.engine import Ledger
+from ledger.application.expiry import MAX_TENANTS, expire
+from ledger.application.leading import Leader, Led
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.runner import Projections, ProjectionStatus
 from ledger.domain.errors import Unavailable
-from ledger.domain.holds import ExpireHolds
 
 TICK_S = 1.0
 """How often rollups are brought up to the log."""
@@ -29,36 +27,8 @@ SWEEP_S = 5.0
 """How often due holds are looked for."""
 BUSY_S = 1.0
 """How long rollups are worked at before anything else gets its turn."""
-CANDIDATE_S = 5.0
-"""How often another server looks whether nobody leads, and how soon after a lost connection."""
-RETRY_S = 30.0
-"""Wait after a failure that will hardly be better at once."""
-CLOSE_S = 10.0
-"""How long closing waits for the batch at hand."""
-MAX_TENANTS = 200
-"""Ledgers whose holds are expired in one commit; the next sweep goes on."""
 
 _log = logging.getLogger(__name__)
-
-
-class Leadership(Protocol):
-    """Held by at most one process of all that share a database."""
-
-    def held(self) -> bool:
-        """Return whether it is still held."""
-        ...
-
-
-class Leader(Protocol):
-    """Where leadership is to be had."""
-
-    def try_lead(self) -> AbstractContextManager[Leadership | None]:
-        """Take the lead, or None if another process has it; leaving gives it back.
-
-        Raises:
-            Unavailable: nobody can be asked now.
-        """
-        ...
 
 
 class Upkeep:
@@ -81,41 +51,25 @@ class Upkeep:
         protection: ProtectionReads,
         told: Callable[[Sequence[ProjectionStatus]], None],
     ) -> None:
-        self._leader = leader
         self._runners = [projections.runner(name) for name in projections.names]
         self._ledger = ledger
         self._protection = protection
         self._told = told
         self._swept_at = -SWEEP_S
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tallybook-upkeep", daemon=True)
+        self._led = Led("upkeep", leader, self._keep_up)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._led.start()
 
     def close(self) -> None:
-        """Stop after the batch at hand; one that takes longer than `CLOSE_S` is left behind."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_S)
+        """Stop after the batch at hand; one that takes too long is left behind."""
+        self._led.close()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            wait_s = CANDIDATE_S
-            try:
-                with self._leader.try_lead() as leadership:
-                    while leadership is not None and leadership.held() and not self._stop.is_set():
-                        more = self._round()
-                        self._stop.wait(0 if more else TICK_S)
-            except Unavailable as error:
-                _log.warning("upkeep goes on in %g s: %s", wait_s, error)
-            except Exception as error:
-                # What is broken for good, such as a log that does not agree with itself, must not
-                # end a server that can still take usage.
-                wait_s = RETRY_S
-                _log.error("upkeep goes on in %g s: %s", wait_s, error, exc_info=error)
-            self._stop.wait(wait_s)
+    def _keep_up(self, goes_on: Callable[[], bool]) -> None:
+        while goes_on():
+            more = self._round()
+            self._led.ending.wait(0 if more else TICK_S)
 
     def _round(self) -> bool:
         """Do what there is to do; return whether more is left."""
@@ -127,7 +81,7 @@ class Upkeep:
         more = False
         for runner in self._runners:
             more = True
-            while more and time.monotonic() < end and not self._stop.is_set():
+            while more and time.monotonic() < end and not self._led.ending.is_set():
                 more = runner.step()
         self._told([runner.status() for runner in self._runners])
         return more
@@ -136,9 +90,14 @@ class Upkeep:
         try:
             due = [one.tenant for one in self._protection.due() if one.holds]
             if due:
-                self._ledger.run([ExpireHolds(tenant) for tenant in due[:MAX_TENANTS]])
+                # The next sweep goes on: rollups get their turn between.
+                expire(self._ledger, due[:MAX_TENANTS], check=_no_check)
         except Unavailable:
             raise
         except Exception as error:
             # Rollups have nothing to do with it.
             _log.error("due holds could not be expired: %s", error, exc_info=error)
+
+
+def _no_check() -> None:
+    """Let it go on: a sweep is one commit."""

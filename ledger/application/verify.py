@@ -116,7 +116,9 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     deep: bool
 
 
-def keep(log: AuditLog, report: VerifyReport, *, tenant: str | None, who: str) -> None:
+def keep(
+    log: AuditLog, report: VerifyReport, *, tenant: str | None, who: str, via: str = "cli"
+) -> None:
     """Write down what an audit found.
 
     Args:
@@ -124,6 +126,7 @@ def keep(log: AuditLog, report: VerifyReport, *, tenant: str | None, who: str) -
         report: of the audit.
         tenant: whose ledger it was of; None for all.
         who: had it made.
+        via: one of `ledger.application.audit_log.VIAS`.
 
     Raises:
         Unavailable: it could not be written, or it is unknown whether it was.
@@ -134,7 +137,7 @@ def keep(log: AuditLog, report: VerifyReport, *, tenant: str | None, who: str) -
     log.write(
         act=ACT,
         who=who,
-        via="cli",
+        via=via,
         tenant=tenant,
         outcome=OK if report.clean else "integrity",
         detail=msgspec.structs.asdict(kept),

@@ -23,7 +23,7 @@ from adapters.postgres.readmodels import PostgresReads
 from adapters.postgres.snapshots import CannotIsolate, Snapshots
 from ledger.domain.errors import NotFound
 
-NO_TENANTS = {"schema_migrations", "projection_tracking", "repeats", "invoice_series"}
+NO_TENANTS = {"schema_migrations", "projection_tracking", "repeats", "invoice_series", "job_run"}
 """Tables in which nothing is of any tenant, or which the tenants' role cannot read at all."""
 BY_NAME = {"stream_sessions", "audit_log", "key_uses"}
 """Tables that know tenants by name."""

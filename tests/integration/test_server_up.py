@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 from fakes.http_world import Api, http_world
-from fakes.server_process import PATIENCE_S, ROOT, ServerProcess, running
+from fakes.server_process import PATIENCE_S, ROOT, ServerProcess, running, wait_until
 
 from adapters.bootstrap import open_ledger
 from adapters.cli import up
+from ledger.domain.jobs import RunState
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - the warning about it is what is tested
 
@@ -64,6 +65,20 @@ def test_of_two_servers_that_start_at_once_one_shows_a_key(database_url: str) ->
     finally:
         for server in servers:
             server.close()
+
+
+def test_a_server_runs_the_jobs_that_are_due(database_url: str) -> None:
+    """One that was last run in an earlier period is; one that was never seen waits for its next."""
+    with open_ledger(database_url) as tallybook:
+        before = tallybook.jobs.run("hold-sweep", period="2026-01-01T00")
+        with running(database_url) as server:
+            wait_until(lambda: tallybook.jobs.runs("hold-sweep")[0].period > before.period)
+            wait_until(lambda: tallybook.jobs.runs("hold-sweep")[0].state is RunState.DONE)
+            wait_until(lambda: len(tallybook.jobs.standings()) == 5)
+            assert server.stop() == 0
+        states = {one.job: one.last.state for one in tallybook.jobs.standings().values()}
+        assert states.pop("hold-sweep") is RunState.DONE
+        assert set(states.values()) == {RunState.SKIPPED}
 
 
 def test_a_port_in_use_is_an_error_that_says_so(database_url: str) -> None:

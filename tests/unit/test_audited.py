@@ -26,6 +26,7 @@ from ledger.application.corrections import Corrections
 from ledger.application.credits import Credits
 from ledger.application.entitlements import TenantEntitlements
 from ledger.application.invoicing import Invoicing
+from ledger.application.jobs import Jobs
 from ledger.application.keys import Keys
 from ledger.application.plans import Plans
 from ledger.application.policies import Policies
@@ -37,6 +38,7 @@ from ledger.domain.commands import Outcome
 from ledger.domain.entitlements import Entitlements
 from ledger.domain.errors import InvalidInput, NotFound, Problem, Refused, Unavailable
 from ledger.domain.invoices import InvoiceStatus
+from ledger.domain.jobs import RunState
 from ledger.domain.prices import PriceKey, PriceKind, PriceRow
 from ledger.domain.usage import AdjustUsage, VoidUsage
 
@@ -53,6 +55,7 @@ CLASSES = {
     "subscriptions": Subscriptions,
     "periods": Periods,
     "invoicing": Invoicing,
+    "jobs": Jobs,
 }
 ASKING = {
     "budgets": {"list", "show", "steps"},
@@ -63,6 +66,7 @@ ASKING = {
     "subscriptions": {"show", "for_tenant"},
     "periods": {"preview", "status", "for_tenant"},
     "invoicing": {"invoice", "list", "series", "settings", "for_tenant"},
+    "jobs": {"is_due", "tick", "standings", "runs"},
     "prices": {"find", "list", "diff", "at", "markups", "rate_unpriced"},
 }
 """What changes nothing that an operator decides."""
@@ -185,6 +189,8 @@ def bill(desk: Desk) -> None:
     services.invoicing.move("acme", "i", status=InvoiceStatus.PAID, by="ann")
     desk.answer = SimpleNamespace(invoice=SimpleNamespace(id="i-cn1"))
     services.invoicing.credit("acme", "i", lines={2: Decimal("1.5")}, reason="r", by="ann")
+    desk.answer = SimpleNamespace(state=RunState.DONE, attempt=2)
+    services.jobs.run("verify", again=True)
 
 
 def test_each_act_has_its_line(desk: Desk) -> None:
@@ -248,6 +254,7 @@ def test_each_act_of_billing_has_its_line(desk: Desk) -> None:
         ("invoice.finalized", "", ""),
         ("invoice.moved", "acme", "i"),
         ("invoice.credited", "acme", "i"),
+        ("job.run", "", "verify"),
     ]
     assert lines[2].detail == {"from_day": "2026-01-01", "by": "ann"}
     assert lines[4].detail["details"]["series"] == "A"
@@ -255,6 +262,7 @@ def test_each_act_of_billing_has_its_line(desk: Desk) -> None:
     assert lines[9].detail == {"invoices": 7, "by": "ann"}
     assert lines[10].detail == {"status": "paid", "by": "ann"}
     assert lines[11].detail["lines"] == {"2": "1.5"}
+    assert lines[12].detail == {"again": True, "state": "done", "attempt": 2}
 
 
 def test_every_act_that_is_refused_is_written_with_its_code(

@@ -14,9 +14,10 @@ from adapters.http import metrics, scraping
 from adapters.http.exchange import Exchange
 from adapters.http.metrics import CannotCount, Metrics
 from adapters.http.scraping import Scrape
-from adapters.memory import MemoryAuditLog
+from adapters.memory import MemoryAuditLog, MemoryJobs
 from ledger.application import verify
 from ledger.application.audit_log import AuditLog
+from ledger.application.jobs import Job, Jobs
 from ledger.application.services import Services
 from ledger.application.verify import VerifyReport
 from ledger.application.watching import BatchDone
@@ -24,6 +25,7 @@ from ledger.application.workingset import Prepared
 from ledger.domain.commands import Outcome
 from ledger.domain.errors import Unavailable
 from ledger.domain.holds import VoidHold
+from ledger.domain.jobs import HOUR_US, RunState, Schedule
 
 
 def read(counts: Metrics, name: str, **labels: str) -> float | None:
@@ -79,6 +81,9 @@ def test_room_is_made_before_anything_is_counted_in_it(tmp_path: Path) -> None:
     assert refused.value.code == "metrics_unavailable"
 
 
+NO_JOBS = Jobs(MemoryJobs(lambda: 0), (), by="here")
+
+
 class Database:
     """Reads that answer, fail or hang, as a test says."""
 
@@ -105,7 +110,7 @@ class Database:
 def test_the_last_audit_of_the_whole_ledger_is_told() -> None:
     """How much differed, and when; nothing before there was one."""
     log = AuditLog(MemoryAuditLog(lambda: 1_500_000))
-    services = cast("Services", SimpleNamespace(reads=Database(), audit_log=log))
+    services = cast("Services", SimpleNamespace(reads=Database(), audit_log=log, jobs=NO_JOBS))
 
     def text() -> bytes:
         return asyncio.run(Scrape(Metrics(), services).text())
@@ -134,7 +139,7 @@ def test_a_database_that_is_away_or_hangs_is_told_and_not_waited_for(monkeypatch
     now = [0.0]
     reads = Database()
     log = SimpleNamespace(list=lambda **members: [])
-    services = cast("Services", SimpleNamespace(reads=reads, audit_log=log))
+    services = cast("Services", SimpleNamespace(reads=reads, audit_log=log, jobs=NO_JOBS))
     scrape = Scrape(Metrics(), services, clock=lambda: now[0])
 
     async def run() -> None:
@@ -160,3 +165,25 @@ def test_a_database_that_is_away_or_hangs_is_told_and_not_waited_for(monkeypatch
         reads.free.set()
 
     asyncio.run(run())
+
+
+def test_of_each_job_is_told_when_it_last_succeeded_and_failed() -> None:
+    """Nothing of one that never ran; a failure that was mended stays with its time."""
+    now = [3 * HOUR_US]
+    store = MemoryJobs(lambda: now[0])
+    made = [Job(name, "", Schedule(HOUR_US), lambda check: {}) for name in ("a", "b")]
+    jobs = Jobs(store, made, by="here")
+    run = store.begin("a", now[0], attempt=1, by="here")
+    assert run is not None
+    store.end(run, RunState.FAILED, result={}, reason="no")
+    now[0] += 60_000_000
+    jobs.run("a")
+    log = AuditLog(MemoryAuditLog(lambda: 0))
+    services = cast("Services", SimpleNamespace(reads=Database(), audit_log=log, jobs=jobs))
+    text = asyncio.run(Scrape(Metrics(), services).text()).decode()
+    told = [line for line in text.splitlines() if line.startswith("tallybook_job_")]
+    assert told == [
+        'tallybook_job_success_timestamp_seconds{job="a"} 10860.0',
+        'tallybook_job_failure_timestamp_seconds{job="a"} 10800.0',
+        'tallybook_job_attempts{job="a"} 2.0',
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger.application import upkeep
+from ledger.application import leading, upkeep
 from ledger.application.protection_reads import DueTenant
 from ledger.application.runner import ProjectionStatus
 from ledger.domain.errors import InvariantViolation, Unavailable
@@ -75,8 +75,9 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """Give the stand-ins, and an upkeep that does not wait."""
-    for name in ("TICK_S", "CANDIDATE_S", "RETRY_S"):
-        monkeypatch.setattr(upkeep, name, 0.005)
+    monkeypatch.setattr(upkeep, "TICK_S", 0.005)
+    for name in ("CANDIDATE_S", "RETRY_S"):
+        monkeypatch.setattr(leading, name, 0.005)
     return World()
 
 

@@ -131,7 +131,7 @@ class AuditLineDocument(Answered):
     tenant: Annotated[str | None, Field(description="Whom it is about; null for the platform.")]
     act: Annotated[str, Field(examples=["budget.set"])]
     who: Annotated[str, Field(examples=["key:0123456789abc"])]
-    via: Literal["cli", "http"]
+    via: Literal["cli", "http", "jobs"]
     target: str | None
     request_id: str | None
     address: str | None

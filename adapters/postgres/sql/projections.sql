@@ -81,6 +81,13 @@ SET quantity = trim_scale(u.quantity + excluded.quantity),
     credit = trim_scale(u.credit + excluded.credit),
     changed = excluded.changed;
 
+-- Of a machine that vanished the server learns after half a minute, and frees its lock.
+-- name: be_missed
+SELECT
+    set_config('tcp_keepalives_idle', '15', false),
+    set_config('tcp_keepalives_interval', '5', false),
+    set_config('tcp_keepalives_count', '3', false);
+
 -- name: try_session_lock
 SELECT pg_try_advisory_lock(%(lock)s) AS taken;
 

@@ -256,6 +256,20 @@ ALTER TABLE invoices FORCE ROW LEVEL SECURITY;
 CREATE POLICY engine ON invoices TO OWNER USING (true) WITH CHECK (true);
 CREATE POLICY tenant ON invoices FOR SELECT TO tallybook_tenant USING ((tenant_id = ANY (( SELECT visible_tenants() AS visible_tenants)::integer[])));
 
+CREATE TABLE job_run (
+    period timestamp with time zone NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    failed_at timestamp with time zone,
+    attempt integer NOT NULL,
+    job text COLLATE "C" NOT NULL,
+    state text NOT NULL,
+    process text NOT NULL,
+    reason text NOT NULL,
+    result jsonb NOT NULL,
+    CONSTRAINT job_run_pkey PRIMARY KEY (job, period)
+) WITH (fillfactor=70);
+
 CREATE TABLE key_uses (
     uses bigint NOT NULL,
     first_at timestamp with time zone NOT NULL,
