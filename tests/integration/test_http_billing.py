@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
+from beancount import loader
 from fakes.billing_world import TEAM
 from fakes.building import document
 from fakes.http_market import problem
@@ -31,7 +33,7 @@ def api(postgres_run: Run) -> Iterator[Api]:
     with postgres_run.database(migrated=True) as url, http_world(url) as opened:
         opened.keyring.add("second", tenant=None, scopes=("finance",))
         opened.keyring.add("reader", tenant=None, scopes=("read",))
-        for tenant in ("acme", "globex", "hooli"):
+        for tenant in ("acme", "globex", "hooli", "initech"):
             opened.tallybook.tenants.open(tenant)
         for meter in ("tokens.input", "tool.calls"):
             key = PriceKey("openai", "chat", meter)
@@ -315,3 +317,54 @@ def test_a_period_is_opened_again_by_two_keys(api: Api) -> None:
         ("key:key-second", "not_the_latest_period"),
         ("key:key-second", "ok"),
     ]
+
+
+# -- the journal ------------------------------------------------------------------------
+
+
+def test_the_journal_is_the_platforms_and_reads_back(api: Api, tmp_path: Path) -> None:
+    """All pages together are the whole; beancount accepts it; every account is in the balance."""
+    use(api, "initech", "one", tool_calls=80, tokens_input=1)
+    got(post(api, "/v2/periods/close", {"tenant": "initech", "finalize": True}))
+    asked = {"tenant": "initech", "from": "2026-01-01", "to": "2026-02-01"}
+    whole = ask(api, "/v2/journal", **asked)["bookings"]
+    assert {one["rule"] for one in whole} == {"usage_accrued", "provider_cost_accrued"}
+    page = ask(api, "/v2/journal", limit=1, **asked)
+    rest = ask(api, "/v2/journal", limit=1000, cursor=page["next"], **asked)
+    assert page["bookings"] + rest["bookings"] == whole
+    problem(api.get(f"/v2/journal?cursor={page['next']}", key="platform"), 400, "invalid_cursor")
+    everything = ask(api, "/v2/journal", limit=1000, tenant="initech")["bookings"]
+    balance = ask(api, "/v2/journal/balance", tenant="initech")["accounts"]
+    sums: dict[str, Decimal] = {}
+    for booking in everything:
+        for line in booking["lines"]:
+            amount = Decimal(line["amount"])
+            sums[line["account"]] = sums.get(line["account"], Decimal(0)) + amount
+    assert {one["account"]: Decimal(one["balance"]) for one in balance} == sums
+    assert sums["income:usage:tool"] == -10
+    early = ask(api, "/v2/journal/balance", tenant="initech", through="2026-01-04")
+    assert early["accounts"] == []
+
+    text = api.get("/v2/journal?form=beancount&tenant=initech", key="reader")
+    assert text.headers["content-type"] == "text/plain; charset=utf-8"
+    made = tmp_path / "books.beancount"
+    made.write_bytes(text.content)
+    entries, errors, _ = loader.load_file(str(made))
+    assert errors == []
+    links = {link for entry in entries for link in getattr(entry, "links", ())}
+    assert links == {one["id"] for one in everything}
+    assert b"income:usage:tool" in api.get("/v2/journal?form=hledger", key="platform").content
+    for form in ("netsuite", "quickbooks"):
+        sheet = api.get(f"/v2/journal?form={form}&tenant=initech", key="platform")
+        assert sheet.headers["content-disposition"] == f'attachment; filename="{form}.csv"'
+        assert len(list(csv.reader(io.StringIO(sheet.text)))) > 3
+    for query, code in (
+        ("form=beancount&limit=1", "invalid_parameter"),
+        ("form=ledger", "invalid_parameter"),
+        ("from=today", "invalid_from"),
+        ("to=2026-13-01", "invalid_to"),
+    ):
+        problem(api.get(f"/v2/journal?{query}", key="platform"), 422, code)
+    problem(api.get("/v2/journal?tenant=none", key="platform"), 404, "unknown_tenant")
+    for path in ("/v2/journal", "/v2/journal?tenant=acme", "/v2/journal/balance"):
+        problem(api.get(path), 403, "platform_only")

@@ -30,6 +30,7 @@ OF_THE_PLATFORM = {
     "/v2/periods",
     "/v2/invoice-series",
     "/v2/invoice-settings",
+    "/v2/journal",
 }
 """Paths, and what is below them, that show nothing of any tenant to any tenant."""
 NO_TENANTS_IDS = {

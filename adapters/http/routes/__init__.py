@@ -25,6 +25,7 @@ from adapters.http.routes import (
     holds,
     invoice_changes,
     invoices,
+    journal,
     keys,
     normalize,
     ops,
@@ -88,6 +89,7 @@ def routers(services: Services, operations: Sequence[Operation]) -> list[APIRout
         periods,
         invoices,
         invoice_changes,
+        journal,
         tenants,
         keys,
     )
