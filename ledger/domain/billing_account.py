@@ -362,13 +362,15 @@ def _closed(account: BillingAccount, event: PeriodClosed) -> BillingAccount:
 
 
 def _reopened(account: BillingAccount, event: PeriodReopened) -> BillingAccount:
-    gone = {*event.dropped, *event.released}
-    closes = []
-    for close in account.closes:
-        if close.first_day != event.first_day:
-            closes.append(close)
-        elif close.invoice and close.invoice not in gone:
-            closes.append(msgspec.structs.replace(close, reopened=True))
+    gone = {"", *event.dropped, *event.released}
+    closes = list(account.closes)
+    # From the end alone, so that what the last close counted up to is true of all before it.
+    while closes and closes[-1].first_day == event.first_day and closes[-1].invoice in gone:
+        closes.pop()
+    closes = [
+        msgspec.structs.replace(one, reopened=True) if one.first_day == event.first_day else one
+        for one in closes
+    ]
     invoices = {id: one for id, one in account.invoices.items() if id not in event.dropped}
     return msgspec.structs.replace(account, closes=tuple(closes), asked=None, invoices=invoices)
 

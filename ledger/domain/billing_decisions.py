@@ -209,16 +209,20 @@ def reopen(
             f"{by} asked for this already; somebody else has to approve it",
             code="needs_another_approver",
         )
-    here = [one.invoice for one in account.closes if one.first_day == first_day and one.invoice]
-    status = {id: account.invoices[id].status for id in here}
+    dropped: list[str] = []
+    released: list[str] = []
+    for one in reversed(account.closes):
+        status = account.invoices[one.invoice].status if one.invoice else None
+        if one.first_day != first_day or status not in (
+            None,
+            InvoiceStatus.DRAFT,
+            InvoiceStatus.VOID,
+        ):
+            break
+        if status is not None:
+            (dropped if status is InvoiceStatus.DRAFT else released).append(one.invoice)
     return [
-        PeriodReopened(
-            first_day,
-            (asked.by, by),
-            asked.reason,
-            tuple(id for id in here if status[id] is InvoiceStatus.DRAFT),
-            tuple(id for id in here if status[id] is InvoiceStatus.VOID),
-        )
+        PeriodReopened(first_day, (asked.by, by), asked.reason, tuple(dropped), tuple(released))
     ]
 
 
