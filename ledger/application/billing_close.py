@@ -107,6 +107,7 @@ class Periods:
         by: str,
         tenant: str | None = None,
         grace_hours: int = GRACE_HOURS,
+        reopened: bool = True,
         progress: Callable[[CloseStep], None] | None = None,
     ) -> CloseReport:
         """Close every period whose grace is over; again, or beside another, it closes what is left.
@@ -115,6 +116,7 @@ class Periods:
             by: who does it.
             tenant: only this one's.
             grace_hours: after the end of a period, 0 to 1440.
+            reopened: also of tenants whose latest period two people opened again.
             progress: told after each step.
 
         Raises:
@@ -135,7 +137,7 @@ class Periods:
         pieces = [[self._store.place(tenant)]] if tenant is not None else self._pieces()
         for places in pieces:
             tenants += len(places)
-            for done in self._close_piece(places, until, by, told):
+            for done in self._close_piece(places, until, by, told, reopened):
                 periods += 1
                 if done.draft is not None:
                     drafts.append((done.due.place.tenant, done.draft.id))
@@ -230,12 +232,13 @@ class Periods:
         until: int,
         by: str,
         told: Callable[[CloseStep], None],
+        reopened: bool,
     ) -> Iterator[Drafted]:
         """Close the due periods of some tenants, each round one of each tenant."""
         attempts = 0
         rounds = 0
         while rounds < MAX_PERIODS:
-            dues = self._dues(places, until)
+            dues = self._dues(places, until, reopened)
             if not dues:
                 return
             try:
@@ -254,7 +257,7 @@ class Periods:
             rounds += 1
             yield from drafted
 
-    def _dues(self, places: Sequence[Place], until: int) -> list[Due]:
+    def _dues(self, places: Sequence[Place], until: int, reopened: bool) -> list[Due]:
         accounts = self._store.accounts([place.tenant_id for place in places])
         firsts: Mapping[int, date] = {}
         if any(account.last is None for account in accounts.values()):
@@ -265,6 +268,8 @@ class Periods:
             account = accounts[place.tenant_id]
             begins = account.begins_on(firsts.get(place.tenant_id))
             if begins is None:
+                continue
+            if account.reopened and not reopened:
                 continue
             span = account.span_on(begins, timezone=place.timezone)
             if self._end(place, span) <= until:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from ledger.application.expiry import expire
 from ledger.application.jobs import Check, Job
 from ledger.application.services import Services
-from ledger.application.verify import keep
+from ledger.application.verify import ACT, Verified, keep
 from ledger.application.verify_all import verify_all
+from ledger.domain.errors import Refused
 from ledger.domain.jobs import DAY_US, HOUR_US, MINUTE_US, Schedule
 
 BY = "tallybook jobs"
@@ -73,7 +76,16 @@ def standard_jobs(services: Services) -> Sequence[Job]:
 
 
 def _close(services: Services, check: Check) -> Mapping[str, int]:
-    report = services.periods.close(by=BY, progress=lambda step: check())
+    for line in services.audit_log.list(tenant="", act=ACT, limit=1):
+        found = msgspec.convert(line.detail, Verified).differences
+        if found:
+            raise Refused(
+                f"the last audit of the ledger found {found} differences; mend them and run"
+                " `tallybook verify`, or close by hand with `tallybook period close`",
+                code="ledger_not_clean",
+            )
+    # What people opened again they also close: until then they have something to put right.
+    report = services.periods.close(by=BY, reopened=False, progress=lambda step: check())
     return {
         "tenants": report.tenants,
         "periods": report.periods,

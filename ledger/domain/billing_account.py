@@ -256,6 +256,7 @@ class BillingAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         closing: days whose close has begun.
         asked: first approval of a reopening.
         invoices: by id.
+        reopened: people opened the period that is next again, and have not closed it since.
     """
 
     version: int = 0
@@ -266,6 +267,7 @@ class BillingAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     closing: PeriodClosing | None = None
     asked: Asked | None = None
     invoices: dict[str, InvoiceHead] = {}
+    reopened: bool = False
 
     @property
     def last(self) -> Close | None:
@@ -357,7 +359,12 @@ def _closed(account: BillingAccount, event: PeriodClosed) -> BillingAccount:
     if close.invoice:
         invoices = {**invoices, close.invoice: InvoiceHead(InvoiceStatus.DRAFT)}
     return msgspec.structs.replace(
-        account, closes=(*account.closes, close), closing=None, asked=None, invoices=invoices
+        account,
+        closes=(*account.closes, close),
+        closing=None,
+        asked=None,
+        invoices=invoices,
+        reopened=False,
     )
 
 
@@ -372,7 +379,9 @@ def _reopened(account: BillingAccount, event: PeriodReopened) -> BillingAccount:
         for one in closes
     ]
     invoices = {id: one for id, one in account.invoices.items() if id not in event.dropped}
-    return msgspec.structs.replace(account, closes=tuple(closes), asked=None, invoices=invoices)
+    return msgspec.structs.replace(
+        account, closes=tuple(closes), asked=None, invoices=invoices, reopened=True
+    )
 
 
 def _invoiced(

@@ -251,6 +251,8 @@ def test_two_people_reopen_the_latest_period_and_its_draft_is_gone(world: Billin
     assert caught.value.code == "needs_another_approver"
     assert reopen("again", first_day=day, by="bob", reason="yes").state == "due"
     assert world.invoicing.list(tenant="again") == []
+    # No job closes it before they have put right what they opened it for.
+    assert world.periods.close(by="jobs", tenant="again", reopened=False).periods == 0
     world.use("again", "2026-11-06T10:00:00Z", tool_calls=1000)
     [second] = close(world, "again", on="2026-12-05")
     assert (second.id, second.net) == (draft.id, 6)

@@ -106,6 +106,23 @@ def test_a_job_that_fails_says_why_and_exits_1(run: Run, tallybook: Tallybook) -
     assert standing["failed_at"] == standing["last"]["ended_at"]
 
 
+def test_nothing_is_closed_by_itself_while_the_last_audit_found_differences(
+    run: Run, tallybook: Tallybook
+) -> None:
+    """An audit that finds none opens the way again."""
+    found = {"differences": 2, "commits": 1, "head": 1, "deep": False}
+    for differences, state in ((2, "failed"), (0, "done")):
+        tallybook.audit_log.write(
+            act="ledger.verified",
+            who="ann",
+            via="cli",
+            detail=found | {"differences": differences},
+        )
+        made = document(run("run", CLOSE, "--json"))
+        assert made["state"] == state
+        assert made["reason"].startswith("ledger_not_clean: the last audit")
+
+
 def test_what_is_no_job_and_no_period_is_refused(run: Run) -> None:
     """With the names that there are."""
     with pytest.raises(NotFound, match="there are credit-expiry"):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from adapters.memory import MemoryJobs
+from ledger.application import scheduling
 from ledger.application.jobs import Check, Job, Jobs, JobStopped
+from ledger.application.scheduling import Scheduling
 from ledger.domain.errors import InvalidInput, NotFound, Refused
 from ledger.domain.jobs import (
     DAY_US,
@@ -268,3 +274,52 @@ def test_a_command_runs_a_period_once_unless_asked_again(world: World) -> None:
         world.here.run("sweep", period="2026-11-27T15")
     with pytest.raises(NotFound, match="there are sweep"):
         world.here.run("broom")
+
+
+class Mute:
+    """A ticker that never ticks but at its start, as one whose clock was set back."""
+
+    def __init__(self, started: threading.Semaphore) -> None:
+        self._started = started
+
+    def start(self, ticks: Mapping[str, Callable[[], None]], *, every_s: float) -> None:
+        """Tick once."""
+        self._started.release()
+        for tick in ticks.values():
+            tick()
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+
+def test_a_ticker_that_has_gone_silent_is_replaced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a clock that is set back stops no job; and what is due at a tick is run."""
+    for name in ("BEAT_S", "SILENCE_S"):
+        monkeypatch.setattr(scheduling, name, 0.01)
+    ran, started = threading.Event(), threading.Semaphore(0)
+
+    def work(check: Check) -> Mapping[str, int]:
+        ran.set()
+        return {}
+
+    @contextlib.contextmanager
+    def leads() -> Iterator[Any]:
+        yield SimpleNamespace(held=lambda: True)
+
+    world.an_hour_later()
+    world.work = work
+    made = Scheduling(
+        leader=SimpleNamespace(try_lead=leads),
+        ticker=lambda: Mute(started),
+        jobs=world.here,
+    )
+    made.start()
+    try:
+        for _ in range(3):
+            assert started.acquire(timeout=30)
+        assert ran.wait(30)
+    finally:
+        made.close()
+    assert world.ran == ["here"]
