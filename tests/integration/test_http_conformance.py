@@ -10,7 +10,7 @@ from fakes.server_process import ServerProcess, running
 from adapters.bootstrap import open_ledger
 from ledger.application.access import SCOPES
 
-EXAMPLES = int(os.environ.get("TALLYBOOK_SCHEMA_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("TALLYBOOK_SCHEMA_EXAMPLES", "2"))
 """Requests to each operation, each time; more finds more, and takes longer."""
 KNOWN = {
     "tenant": "acme",
