@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from adapters.http.problems import HttpProblem
+from ledger.application import ask_fields as fields
 from ledger.application.access import Caller, tenant_of
 from ledger.domain.errors import InvalidInput
 
@@ -179,14 +180,11 @@ def named_tenant(document: dict[str, Any]) -> str | None:
     """Take the member ``tenant`` out of a document, where it has one.
 
     Raises:
-        InvalidInput: ``invalid_tenant`` where it is no text.
+        InvalidInput: ``invalid_tenant`` where it is no text that could be a name.
     """
     if "tenant" not in document:
         return None
-    name = document.pop("tenant")
-    if not isinstance(name, str):
-        raise InvalidInput("tenant must be a text", code="invalid_tenant", pointer="/tenant")
-    return name
+    return fields.text(document.pop("tenant"), "/tenant")
 
 
 def utc(at: datetime) -> str:

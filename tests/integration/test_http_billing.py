@@ -165,6 +165,9 @@ def test_a_month_is_billed_from_its_close_to_its_payment(api: Api) -> None:
     assert got(post(api, *close, once="close")) == done
     assert got(post(api, *close))["periods"] == 0
     assert got(post(api, "/v2/periods/close?tenant=globex", {}))["tenants"] == 1
+    for odd in ("\0", "x" * 257, "", 7):
+        for path in ("/v2/periods/close", "/v2/invoices/finalize"):
+            problem(post(api, path, {"tenant": odd}), 400, "invalid_tenant")
     two = post(api, "/v2/periods/close?tenant=acme", {"tenant": "globex"})
     problem(two, 400, "invalid_tenant")
     first = ask(api, "/v2/periods", tenant="globex", limit=1)

@@ -53,7 +53,7 @@ def router(services: Services) -> APIRouter:
     ) -> Any:
         """Close every period whose grace is over; interrupted, it goes on where it was.
 
-        It takes as long as there are tenants: about a second for two hundred.
+        It takes as long as there are periods that are over; docs/performance.md has figures.
         """
         document = context.document()
         tenant = context.one_or_all(document)
