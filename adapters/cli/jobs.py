@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from adapters.cli.output import ExitCode, JsonOption, err, out, print_json, table
-from adapters.cli.protection_output import LimitOption, moment, say
+from adapters.cli.protection_output import LimitOption, say
 from adapters.cli.services import OpenServices
 from ledger.application.documents.jobs import (
     job_document,
@@ -19,12 +19,11 @@ from ledger.application.documents.jobs import (
 from ledger.application.job_ports import JobStanding
 from ledger.application.jobs import Job
 from ledger.domain.jobs import HOUR_US, MINUTE_US, JobRun, RunState
+from ledger.domain.periods import from_us
 
 _RUN_COLUMNS = (
     ("period", False),
     ("state", False),
-    ("attempt", True),
-    ("began", False),
     ("took", True),
     ("result", False),
     ("last failure", False),
@@ -92,7 +91,13 @@ def _register_reads(jobs: typer.Typer, open_services: OpenServices) -> None:
         if json:
             print_json([standing_document(one, standings.get(one.name)) for one in found])
             return
-        columns = (("job", False), *_RUN_COLUMNS, ("next", False))
+        columns = (
+            ("job", False),
+            ("period", False),
+            ("state", False),
+            ("next, UTC", False),
+            ("last failure", False),
+        )
         out().print(table(columns, (_cells(one, standings.get(one.name)) for one in found)))
 
 
@@ -107,22 +112,25 @@ def _show_runs(job: Job, runs: Sequence[JobRun], *, json: bool) -> None:
 
 def _cells(job: Job, standing: JobStanding | None) -> tuple[str, ...]:
     if standing is None:
-        return (job.name, "-", "never ran", *[""] * 5, "-")
+        return (job.name, "-", "never ran", "-", "")
     last = standing.last
-    return (job.name, *_run_cells(job, last), moment(next_at(job, last), "UTC"))
+    following = from_us(next_at(job, last)).strftime("%m-%d %H:%M")
+    return (job.name, job.schedule.name(last.period), _state(last), following, last.reason)
 
 
 def _run_cells(job: Job, run: JobRun) -> tuple[str, ...]:
     took = "" if run.ended_at is None else f"{(run.ended_at - run.started_at) // 1000:,} ms"
     return (
         job.schedule.name(run.period),
-        run.state.value,
-        str(run.attempt),
-        moment(run.started_at, "UTC"),
+        _state(run),
         took,
         _counts(run),
         run.reason,
     )
+
+
+def _state(run: JobRun) -> str:
+    return f"{run.state.value}, attempt {run.attempt}" if run.attempt > 1 else run.state.value
 
 
 def _told(run: JobRun) -> str:
