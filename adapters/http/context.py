@@ -192,6 +192,15 @@ class Context:
             attempt.keep(done.answer if done.kept is None else done.kept)
             return done.answer
 
+    def command(self) -> str:
+        """Return a name of a command that has no id: the same for its repetitions, for good.
+
+        Raises:
+            HttpProblem: ``idempotency_key_missing``.
+        """
+        members = (self.exchange.who.tenant or "", self._idempotency_key())
+        return blake2b(msgspec.msgpack.encode(members), digest_size=8).hexdigest()
+
     def _idempotency_key(self) -> str:
         given = self.exchange.headers.get(b"idempotency-key", b"").decode("latin-1")
         if not given:

@@ -248,17 +248,32 @@ class Invoicing:
         by: str,
         total: Decimal | None = None,
         lines: Mapping[int, Decimal] | None = None,
+        once: str = "",
     ) -> StoredInvoice:
         """Issue a credit note: for a total with tax, for lines, or for all that is left.
+
+        Args:
+            tenant: whose.
+            id: of the invoice.
+            reason: for people.
+            by: who does it.
+            total: to give back, with tax.
+            lines: net amounts by number of the line.
+            once: names the command; the same again returns the note that it issued.
 
         Raises:
             NotFound: ``unknown_tenant``, ``unknown_invoice``.
             InvalidInput: ``invalid_credit``, ``invalid_text``.
-            Refused: ``credit_exceeds_invoice``, ``invalid_status``, ``account_busy``.
+            Refused: ``credit_exceeds_invoice``, ``invalid_status``, ``account_busy``; ``conflict``
+                where the command of this name was another one.
         """
         place = self._store.place(tenant)
+        named = f"{id}-cn-{once}" if once else ""
         for _ in range(MAX_ATTEMPTS):
             row = self._row(place, id)
+            known = self._store.invoice(place.tenant_id, named) if named else None
+            if known is not None:
+                return _repeated(_stored(known), reason=reason, total=total, lines=lines)
             account = self._store.accounts([place.tenant_id])[place.tenant_id]
             invoice = from_document(row.document)
             # Refused before anything is read of what cannot be credited.
@@ -267,7 +282,7 @@ class Invoicing:
             earlier = [from_document(one.document) for one in self._store.invoices(asked)]
             draft = credit_note_of(
                 invoice,
-                id=f"{id}-cn{len(earlier) + 1}",
+                id=named or f"{id}-cn{len(earlier) + 1}",
                 reason=reason,
                 earlier=earlier,
                 total=total,
@@ -382,6 +397,33 @@ _Change = tuple[Sequence[Event], Sequence[InvoiceRow]]
 def _place(row: InvoiceRow) -> Place:
     invoice = from_document(row.document)
     return Place(row.tenant_id, row.tenant, invoice.currency, invoice.timezone)
+
+
+def _repeated(
+    stored: StoredInvoice,
+    *,
+    reason: str,
+    total: Decimal | None,
+    lines: Mapping[int, Decimal] | None,
+) -> StoredInvoice:
+    """Return a note that is there already, if the command that asks again is the same.
+
+    Raises:
+        Refused: ``conflict``.
+    """
+    note = stored.invoice
+    given = {line.of_line: line.amount for line in note.lines}
+    if (
+        note.reason != reason
+        or (total is not None and note.total != total)
+        or (lines is not None and given != lines)
+    ):
+        raise Refused(
+            f"the command issued {note.number} already, with another reason or amount; give a new"
+            " command a new name",
+            code="conflict",
+        )
+    return stored
 
 
 def _stored(row: InvoiceRow) -> StoredInvoice:

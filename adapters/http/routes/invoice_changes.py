@@ -125,6 +125,8 @@ def _add_credit(api: APIRouter, doors: Doors) -> None:
                 lines=ask.lines,
                 reason=ask.reason,
                 by=context.by,
+                # Also where a crash kept the answer from being kept: money is given back once.
+                once=context.command(),
             )
             return Kept(to_json(invoice_document(stored)))
 
