@@ -5,8 +5,9 @@ Per local day, who ran it, model, meter, payer and price row: quantity and charg
 whether the platform or the tenant's own provider key pays, all of which an invoice must tell apart.
 
 A row with meter "" holds what belongs to no leaf: what reversals took back of charges, and what
-prepaid credit paid. Corrections subtract what they reverse and add what they post, each on its own
-day. Rows are only ever added to, so they do not depend on how the log was cut into batches.
+prepaid credit paid or still owes: an invoice that asked for that too would ask twice. Corrections
+subtract what they reverse and add what they post, each on its own day. Rows are only ever added to,
+so they do not depend on how the log was cut into batches.
 
 Numbers are integers: quantities x 10^6, amounts x 10^18.
 """
@@ -131,9 +132,10 @@ def _add_credit(
     extra: Extra | None,
     sign: int,
 ) -> None:
-    if extra is not None and extra.credit:
+    if extra is not None and (extra.credit or extra.owed):
         row = _row(rows, _key(tenant_id, day, shape, "", _NO_PRICE))
-        row[3] += sign * sum(amount for _, amount in extra.credit)
+        # What credit did not cover is taken from credit that is yet to come.
+        row[3] += sign * (sum(amount for _, amount in extra.credit) + extra.owed)
 
 
 def _key(tenant_id: int, day: str, shape: CompiledShape, meter: str, price: _Price) -> BillingKey:

@@ -2,8 +2,9 @@
 
 Entries say when credit was given, taken and burned, and the grants themselves how much: what an
 expired grant gets back lapses without an entry of its own, and so does a new grant pay what was
-owed. Those rests are put on the day on which the grant expired, or was given. So what was granted
-less everything else is what the grants have left.
+owed. Those rests are put on the day on which the grant expired, or was given. What is owed burns
+paid credit that is yet to come on the day of its usage; a promotion that pays it gives it back. So
+what was granted less everything else is what the grants have left, less what is owed.
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ class _Moves:
         for number, amount in extra.credit if extra is not None else ():
             self.burned[number] += sign * amount
             self.add(self.day(at), CreditMove.BURNED, number, sign * amount)
+        if extra is not None and extra.owed:
+            self.owe(self.day(at), sign * extra.owed)
+
+    def owe(self, day: str, amount: int) -> None:
+        """Take from paid credit that is yet to come."""
+        key = (day, CreditMove.BURNED, False)
+        self.sums[key] = self.sums.get(key, 0) + amount
 
 
 def credit_moves(
@@ -78,6 +86,7 @@ def credit_moves(
         moves.add(over, CreditMove.EXPIRED, grant.number, grant.lapsed)
         rest = grant.burned - moves.burned[grant.number]
         moves.add(given, CreditMove.BURNED, grant.number, rest)
+        moves.owe(given, -rest)
     return [
         CreditMoved(
             tenant,

@@ -19,7 +19,7 @@ from ledger.domain.entries import UsageRecorded
 from ledger.domain.errors import NotFound
 from ledger.domain.holds import ReverseCharge
 from ledger.domain.invoices import Invoice
-from ledger.domain.protection_commands import GrantCredit
+from ledger.domain.protection_commands import GrantCredit, SetCreditPolicy
 from ledger.domain.protection_entries import ChargeReversed
 from ledger.projections.usage_daily import posting_leaves
 
@@ -157,6 +157,19 @@ def test_what_credit_paid_is_taken_off_and_given_back(world: BillingWorld) -> No
     assert [str(line.unrounded) for line in later.lines] == ["3", "-1.5"]
     assert [str(one.unrounded) for one in later.credits] == ["1.5", "-1.5"]
     assert (later.total, later.prepaid, later.due) == (Decimal("1.5"), 0, Decimal("1.5"))
+
+
+def test_what_credit_still_owes_is_not_asked_for_by_an_invoice_too(world: BillingWorld) -> None:
+    """Usage of 6 that nothing covered, 10 granted, usage of 3: the grant pays both."""
+    world.ledger.run([SetCreditPolicy("acme", required=True, by="ann")])
+    world.use("acme", AT.format(5), tool_calls=2000)
+    owing = world.periods.preview("acme")
+    assert owing is not None
+    assert (owing.total, owing.prepaid, owing.due) == (6, 6, 0)
+    world.ledger.run([GrantCredit("acme", "g", 10 * UNIT, by="ann")])
+    world.use("acme", AT.format(6), tool_calls=1000)
+    invoice = close(world, "2026-12-04")
+    assert (invoice.total, invoice.prepaid, invoice.due) == (9, 9, 0)
 
 
 def test_a_reversal_is_a_line_below_zero_at_list_prices_alone(world: BillingWorld) -> None:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from ledger.domain.credits import Grant
 from ledger.domain.entries import Commit, Entry, Posting, UsageRecorded, UsageVoided
 from ledger.domain.entry_parts import Extra
@@ -100,11 +102,21 @@ def test_what_lapsed_is_the_grants_own_number_on_the_day_of_its_expiry() -> None
     assert found[20, CreditMove.EXPIRED, True] == Decimal(9)
 
 
-def test_what_was_owed_burns_on_the_day_of_the_grant_that_paid_it() -> None:
-    """No entry says so, the grant does."""
-    paid = granted(0, "paid", 10, 7)
-    found = moves_of([used("a", at(3)), paid], grant(paid, burned=4))
-    assert found[7, CreditMove.BURNED, False] == Decimal(4)
+@pytest.mark.parametrize("kind", ["paid", "promotional"])
+def test_what_is_owed_burns_paid_credit_with_its_usage_and_a_promotion_gives_it_back(
+    kind: str,
+) -> None:
+    """Who pays it is said by the grant alone; of 5 that were owed it paid 4."""
+    late = granted(0, kind, 4, 7)
+    owing = UsageRecorded("a", at(3), 0, (1,), 0, 0, Extra(owed=5 * ONE))
+    found = moves_of([owing, late], grant(late, burned=4))
+    promotion = {
+        (7, CreditMove.GRANTED, True): Decimal(4),
+        (7, CreditMove.BURNED, True): Decimal(4),
+        (7, CreditMove.BURNED, False): Decimal(-4),
+    }
+    more = {(7, CreditMove.GRANTED, False): Decimal(4)} if kind == "paid" else promotion
+    assert found == {(3, CreditMove.BURNED, False): Decimal(5), **more}
 
 
 def test_transfers_and_refunds_are_told_apart() -> None:
