@@ -244,7 +244,8 @@ def move(
 
     Raises:
         NotFound: ``unknown_invoice``.
-        Refused: ``invalid_status``, ``has_credit_notes``.
+        Refused: ``invalid_status``, ``has_credit_notes``; ``later_invoices`` for a void invoice
+            that no reopening could release.
     """
     head = head_of(account, id)
     if head.status is status:
@@ -255,6 +256,8 @@ def move(
             f"{head.number} has the credit note {head.notes[0]}; credit the rest of it instead",
             code="has_credit_notes",
         )
+    if status is InvoiceStatus.VOID:
+        _check_latest(account, id)
     return [InvoiceMoved(id, status, reason)]
 
 
@@ -315,6 +318,28 @@ def _check_move(account: BillingAccount, id: str, to: InvoiceStatus) -> None:
         raise Refused(
             f"invoice {id} is {head.status}, so it cannot become {to}", code="invalid_status"
         )
+
+
+def _check_latest(account: BillingAccount, id: str) -> None:
+    """Check that no invoice closed later stands: reopening goes from the latest back."""
+    for one in reversed(account.closes):
+        if one.invoice == id:
+            return
+        head = account.invoices[one.invoice] if one.invoice else None
+        if head is not None and head.status is not InvoiceStatus.VOID:
+            raise Refused(
+                f"invoice {one.invoice} came after {id} and is {head.status}, so what {id} billed"
+                f" could not be billed anew; {_undo(one, head)}credit {id} instead",
+                code="later_invoices",
+            )
+
+
+def _undo(close: Close, head: InvoiceHead) -> str:
+    if head.status is InvoiceStatus.DRAFT:
+        return f"reopen the period from {close.first_day} on first, which drops the draft, or "
+    if allowed(head.status, to=InvoiceStatus.VOID) and not head.notes:
+        return f"void {close.invoice} first, or "
+    return ""
 
 
 def _check_open(account: BillingAccount, from_day: date) -> None:

@@ -280,10 +280,12 @@ def test_a_reopened_period_with_a_final_invoice_bills_the_difference(world: Bill
         [("usage", "tool.calls", "1.5", False)],
     )
     world.invoicing.finalize("more", second.id, by="ann")
-    world.invoicing.move("more", first.id, status=InvoiceStatus.VOID, by="ann")
-    # One after it is not void: what it billed stays billed.
-    assert again("2026-12-05") == []
-    world.invoicing.move("more", second.id, status=InvoiceStatus.VOID, by="ann")
+    # One after it is not void, so nothing would release what it billed.
+    with pytest.raises(LedgerError) as caught:
+        world.invoicing.move("more", first.id, status=InvoiceStatus.VOID, by="ann")
+    assert caught.value.code == "later_invoices"
+    for id in (second.id, first.id):
+        world.invoicing.move("more", id, status=InvoiceStatus.VOID, by="ann")
     [third] = again("2026-12-06")
     assert (third.id, shown(third)) == ("2026-11-01.3", [("usage", "tool.calls", "4.5", False)])
     states = [(one.first_day.month, one.state) for one in world.periods.status("more")]

@@ -1,0 +1,77 @@
+"""What people take back of billing: void invoices and periods that two of them reopen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+
+import pytest
+from fakes.billing_world import BillingWorld, Clock, memory_world
+
+from ledger.domain.errors import Refused
+from ledger.domain.invoices import Invoice, InvoiceStatus
+
+NOVEMBER, DECEMBER = date(2026, 11, 1), date(2026, 12, 1)
+CLOCK = Clock()
+
+
+@pytest.fixture
+def world() -> Iterator[BillingWorld]:
+    """Give a tenant with 3 EUR of usage in November and 6 EUR in December."""
+    CLOCK.set("2026-11-15")
+    with memory_world(CLOCK) as made:
+        made.open("acme")
+        made.use("acme", "2026-11-05T10:00:00Z", tool_calls=1000)
+        made.use("acme", "2026-12-05T10:00:00Z", tool_calls=2000)
+        yield made
+
+
+def closed(world: BillingWorld, on: str) -> list[Invoice]:
+    """Close what is due on a day and return the new drafts."""
+    CLOCK.set(on)
+    report = world.periods.close(by="ann", tenant="acme")
+    return [world.invoicing.invoice("acme", id).invoice for _, id in report.drafts]
+
+
+def reopen(world: BillingWorld, day: date) -> str:
+    """Let two people reopen a period and return its state."""
+    world.periods.reopen("acme", first_day=day, by="ann", reason="r")
+    return world.periods.reopen("acme", first_day=day, by="bob", reason="r").state
+
+
+def void(world: BillingWorld, invoice: Invoice) -> None:
+    """Void an invoice."""
+    world.invoicing.move("acme", invoice.id, status=InvoiceStatus.VOID, by="ann")
+
+
+def test_an_earlier_invoice_is_void_after_later_ones_and_all_is_billed_anew(
+    world: BillingWorld,
+) -> None:
+    """While a later one stands the refusal says what to do; done so, no money is lost."""
+    november, december = closed(world, "2027-01-04")
+    world.invoicing.finalize("acme", november.id, by="ann")
+    for status, advice in (
+        ("draft", "reopen the period from 2026-12-01 on"),
+        ("finalized", "void"),
+    ):
+        with pytest.raises(Refused, match=rf"is {status}.*; {advice}") as caught:
+            void(world, november)
+        assert caught.value.code == "later_invoices"
+        world.invoicing.finalize("acme", december.id, by="ann")
+    for invoice in (december, november):
+        void(world, invoice)
+    for day in (DECEMBER, NOVEMBER):
+        reopen(world, day)
+    assert [one.net for one in closed(world, "2027-01-05")] == [3, 6]
+
+
+def test_where_a_later_invoice_is_paid_an_earlier_one_is_credited(world: BillingWorld) -> None:
+    """It cannot be void any more; the advice is the one thing that is possible."""
+    november, december = closed(world, "2027-01-04")
+    world.invoicing.finalize_all(by="ann", tenant="acme")
+    world.invoicing.move("acme", december.id, status=InvoiceStatus.PAID, by="ann")
+    with pytest.raises(Refused, match=r"is paid.*; credit 2026-11-01 instead"):
+        void(world, november)
+    note = world.invoicing.credit("acme", november.id, reason="wrong", by="ann").invoice
+    assert note.total == Decimal(3)
