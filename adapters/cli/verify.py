@@ -91,6 +91,8 @@ def _document(report: VerifyReport) -> dict[str, object]:
         "entries_per_s": report.entries_per_s,
         "head": report.head,
         "rollup_position": report.rollup_position,
+        "billing_position": report.billing_position,
+        "not_compared": list(report.not_compared),
         "deep": report.deep,
         "difference_count": report.total,
         "differences": [msgspec.structs.asdict(one) for one in report.differences],
@@ -104,14 +106,25 @@ def _show(report: VerifyReport) -> None:
         f" {number(report.entries)} entries in {report.seconds:.1f} s"
         f" ({number(report.entries_per_s)} entries/s)"
     )
-    behind = report.head - report.rollup_position
-    if behind > 0:
+    for name, position in (
+        ("usage_daily", report.rollup_position),
+        ("billing_daily", report.billing_position),
+    ):
+        behind = report.head - position
+        if position and behind > 0:
+            err().print(
+                f"{name} counted up to log position {position:,}, {behind:,} behind: compared up to"
+                " there"
+            )
+    missing = " and ".join(report.not_compared)
+    if missing:
         err().print(
-            f"rollups counted up to log position {report.rollup_position:,},"
-            f" {behind:,} behind: compared up to there"
+            f"{missing} counted nothing of the log yet, so nothing there was compared;"
+            " `tallybook projections run` lets rollups catch up"
         )
     if report.clean:
-        console.print("clean: the rows say what the log says")
+        rest = f", nothing of {missing} compared" if missing else ""
+        console.print(f"clean{rest}: the {'other ' if missing else ''}rows say what the log says")
         return
     for one in report.differences:
         console.print(_lines(one))

@@ -24,6 +24,7 @@ from ledger.application.ports import (
     AskedKeys,
     AuditRows,
     AuditView,
+    BillingRollupRow,
     ProtectionHead,
     RollupRow,
     StoredCommit,
@@ -35,7 +36,7 @@ from ledger.domain.errors import InvalidInput
 from ledger.domain.ledger import UnpricedUsage
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import AMOUNT_DECIMALS, to_scaled
-from ledger.projections import usage_daily
+from ledger.projections import billing_daily, usage_daily
 
 PIECE_BYTES = 4_000_000
 """What a piece of the log aims at; commits hold from one to thousands of entries."""
@@ -256,6 +257,17 @@ class PostgresAudit:
             pieces = self._stream("rollups_of", {"tenant": tenant_id}, _small_row_bytes)
         for piece in pieces:
             yield [_rollup(row) for row in piece]
+
+    def billing_position(self) -> int:
+        """Return the notification id up to which the rollups of billing count."""
+        return int(self._all("rollup_position", name=billing_daily.NAME)[0][0])
+
+    def billing_rollups(
+        self, *, tenant_id: int | None = None
+    ) -> Iterator[Sequence[BillingRollupRow]]:
+        """Yield the rollups of billing in pieces."""
+        for piece in self._stream("billing_rollups", {"tenant": tenant_id}, _small_row_bytes):
+            yield [BillingRollupRow(row[:5], tuple(map(_whole, row[5:]))) for row in piece]
 
 
 def _log_row_bytes(row: TupleRow) -> int:

@@ -302,6 +302,19 @@ class RollupRow(msgspec.Struct, gc=False, frozen=True):
     numbers: tuple[int | None, ...]
 
 
+class BillingRollupRow(msgspec.Struct, gc=False, frozen=True):
+    """What the rollups that invoices are rated from say of a day, over all prices.
+
+    Attributes:
+        key: tenant number, local day, provider, model, meter.
+        numbers: quantity x 10^6, charge x 10^18, unpriced quantity x 10^6; None for a number with
+            more decimals than that.
+    """
+
+    key: tuple[int, str, str, str, str]
+    numbers: tuple[int | None, ...]
+
+
 class AuditView(Protocol):
     """A consistent snapshot of log and state rows, for `verify`; writes go on meanwhile."""
 
@@ -355,4 +368,14 @@ class AuditView(Protocol):
 
     def rollups(self, *, tenant_id: int | None = None) -> Iterator[Sequence[RollupRow]]:
         """Yield the daily rollups, of one tenant or of all, in pieces."""
+        ...
+
+    def billing_position(self) -> int:
+        """Return the notification id up to which the rollups of billing count."""
+        ...
+
+    def billing_rollups(
+        self, *, tenant_id: int | None = None
+    ) -> Iterator[Sequence[BillingRollupRow]]:
+        """Yield the rollups of billing, of one tenant or of all, in pieces."""
         ...

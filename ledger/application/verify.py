@@ -73,7 +73,8 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
         entries: entries folded.
         seconds: how long it took.
         head: the log's last notification id in the snapshot.
-        rollup_position: notification id up to which the rollups counted and were compared.
+        rollup_position: notification id up to which `usage_daily` counted and was compared.
+        billing_position: likewise of `billing_daily`; 0 if nothing of it was compared.
         deep: whether fingerprints and amounts were computed again too.
         differences: the first ones.
         total: how many there were.
@@ -85,6 +86,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     head: int
     rollup_position: int
+    billing_position: int = 0
     deep: bool
     differences: Sequence[Difference]
     total: int
@@ -93,6 +95,15 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     def clean(self) -> bool:
         """Return whether nothing differed."""
         return not self.total
+
+    @property
+    def not_compared(self) -> Sequence[str]:
+        """Return the rollups that have counted nothing of a log that is not empty."""
+        positions = (
+            ("usage_daily", self.rollup_position),
+            ("billing_daily", self.billing_position),
+        )
+        return [name for name, position in positions if self.head and not position]
 
     @property
     def entries_per_s(self) -> int:
@@ -190,7 +201,11 @@ class _Audit:
         self._differences = Differences()
         check = AmountCheck(self._differences) if deep else None
         self._replay = Replay(differences=self._differences, check=check)
-        self._rollups = Rollups(differences=self._differences, position=view.rollup_position())
+        self._rollups = Rollups(
+            differences=self._differences,
+            position=view.rollup_position(),
+            billing_position=view.billing_position(),
+        )
 
     def run(self) -> VerifyReport:
         """Read the log, then the rows."""
@@ -208,14 +223,19 @@ class _Audit:
             self._differences.add("", "log_stranger", stranger, "a commit in a tenant's ledger", "")
         ledgers = self._replay.ledgers
         self._rows()
-        self._rollups.compare(view.rollups(tenant_id=self._only), ledgers)
+        rollups = self._rollups
+        if rollups.position != rollups.billing_position:
+            # Where they count the same, the audit of billing compares the one with the other.
+            rollups.compare_billing(view.billing_rollups(tenant_id=self._only), ledgers)
+        rollups.compare(view.rollups(tenant_id=self._only), ledgers)
         return VerifyReport(
             tenants=len(ledgers),
             commits=self._replay.commits,
             entries=self._replay.entries,
             seconds=round(self._elapsed_s(), 3),
             head=head,
-            rollup_position=self._rollups.position,
+            rollup_position=rollups.position,
+            billing_position=rollups.billing_position,
             deep=self._deep,
             differences=self._differences.kept,
             total=self._differences.total,
@@ -230,8 +250,9 @@ class _Audit:
         fold = self._replay.fold
         ledgers = self._replay.ledgers
         asked = AskedKeys()
-        upto = self._rollups.position
+        both, upto = self._rollups.both, self._rollups.upto
         rolled_up: list[tuple[int, Commit]] = []
+        tail: list[tuple[int, Commit]] = []
         for stored in piece:
             commit = fold(stored)
             if commit is None:
@@ -246,12 +267,16 @@ class _Audit:
                     ledger.state.tenant, "commit_unreadable", what, expected, error
                 )
                 ledger.broken = True
-            if stored.position <= upto:
+            if both < stored.position <= upto:
+                tail.append((stored.tenant_id, commit))
+            elif stored.position <= both:
                 rolled_up.append((stored.tenant_id, commit))
         if asked.keys:
             self._compare_keys(asked)
         if rolled_up:
             self._rollups.fold(rolled_up, ledgers)
+        if tail:
+            self._rollups.fold(tail, ledgers, tail=True)
 
     def _ask(self, asked: AskedKeys, ledger: Ledger, version: int, commit: Commit) -> None:
         """Add the keys that a commit's entries take."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ledger.application.ports import AuditRows, RollupRow, TenantRow
+from ledger.application.ports import AuditRows, BillingRollupRow, RollupRow, TenantRow
 from ledger.application.replay import DAMAGE, Differences, Ledger
 from ledger.application.verify_protection import check_reserved, compare_protection
 from ledger.domain.entries import Commit
@@ -149,30 +149,49 @@ def _unequal(left: Mapping[_Key, object], right: Mapping[_Key, object]) -> list[
 
 
 class Rollups:
-    """The daily rollups as the log folds them, and their comparison.
+    """The rollups as the log folds them, and their comparison, each up to its own position.
 
     Args:
         differences: where to put what differs.
-        position: notification id up to which the rows count.
+        position: notification id up to which the daily rows count.
+        billing_position: likewise, of the rows that invoices are rated from.
     """
 
-    def __init__(self, *, differences: Differences, position: int) -> None:
+    def __init__(self, *, differences: Differences, position: int, billing_position: int) -> None:
         self.position = position
+        self.billing_position = billing_position
+        self.both = min(position, billing_position)
+        self.upto = max(position, billing_position)
         self._differences = differences
         self._rows: Rows = {}
+        self._tail: Rows = {}
+        """What only the rollup counts that is further on."""
         self._views: dict[int, TenantView] = {}
         self._damaged: set[int] = set()
 
-    def fold(self, commits: Sequence[tuple[int, Commit]], ledgers: Mapping[int, Ledger]) -> None:
-        """Fold commits, all of them at or before the position, of ledgers folded that far."""
+    def fold(
+        self,
+        commits: Sequence[tuple[int, Commit]],
+        ledgers: Mapping[int, Ledger],
+        *,
+        tail: bool = False,
+    ) -> None:
+        """Fold commits of ledgers folded that far.
+
+        Args:
+            commits: with their tenants' numbers.
+            ledgers: by tenant number.
+            tail: they are past `both`, but not past `upto`; else they are not past `both`.
+        """
         for tenant_id in {number for number, _ in commits}:
             self._learn(ledgers[tenant_id].state)
+        kept = self._tail if tail else self._rows
         try:
-            self._merge(fold(commits, self._views))
+            _merge(kept, fold(commits, self._views))
         except DAMAGE:
             # One of them cannot be folded: find out whose, and keep the others.
             for tenant_id, commit in commits:
-                self._fold_alone(tenant_id, commit, ledgers[tenant_id].state)
+                self._fold_alone(kept, tenant_id, commit, ledgers[tenant_id].state)
 
     def _learn(self, state: LedgerState) -> None:
         view = self._views.get(state.tenant_id)
@@ -182,29 +201,65 @@ class Rollups:
         for number in range(len(plans), len(state.shapes)):
             plans[number] = Plan(state.shapes[number])
 
-    def _fold_alone(self, tenant_id: int, commit: Commit, state: LedgerState) -> None:
+    def _fold_alone(self, kept: Rows, tenant_id: int, commit: Commit, state: LedgerState) -> None:
         try:
-            self._merge(fold([(tenant_id, commit)], self._views))
+            _merge(kept, fold([(tenant_id, commit)], self._views))
         except DAMAGE as error:
             self._damaged.add(tenant_id)
             what = f"commit that follows {commit.before.hex() or 'none'}"
             expected = "entries that can be rolled up"
             self._differences.add(state.tenant, "rollup_unfoldable", what, expected, error)
 
-    def _merge(self, rows: Rows) -> None:
-        kept = self._rows
-        for key, numbers in rows.items():
-            row = kept.get(key)
-            if row is None:
-                kept[key] = numbers
-            else:
-                for place, number in enumerate(numbers):
-                    row[place] += number
+    def _broken(self, ledgers: Mapping[int, Ledger]) -> set[int]:
+        return {number for number, ledger in ledgers.items() if ledger.broken} | self._damaged
+
+    def compare_billing(
+        self, pieces: Iterable[Sequence[BillingRollupRow]], ledgers: Mapping[int, Ledger]
+    ) -> None:
+        """Compare with the rows of billing, before `compare`; broken ledgers are passed over."""
+        broken = self._broken(ledgers)
+        folded: dict[tuple[int, str, str, str, str], list[int]] = {}
+        parts = [self._rows]
+        if self.billing_position > self.position:
+            parts.append(self._tail)
+        for part in parts:
+            for key, (quantity, charge, _, unpriced) in part.items():
+                sums = folded.setdefault(key[:5], [0, 0, 0])
+                sums[0] += quantity
+                sums[1] += charge
+                sums[2] += unpriced
+        for piece in pieces:
+            for row in piece:
+                numbers = tuple(folded.pop(row.key, (0, 0, 0)))
+                if numbers != row.numbers and row.key[0] not in broken:
+                    self._differ_billing(ledgers, row.key, numbers, row.numbers)
+        for rest, left in folded.items():
+            if any(left) and rest[0] not in broken:
+                self._differ_billing(ledgers, rest, left, None)
+
+    def _differ_billing(
+        self,
+        ledgers: Mapping[int, Ledger],
+        key: tuple[int, str, str, str, str],
+        expected: Sequence[int],
+        found: Sequence[int | None] | None,
+    ) -> None:
+        ledger = ledgers.get(key[0])
+        tenant = ledger.state.tenant if ledger is not None else f"#{key[0]}"
+        _, day, provider, model, meter = key
+        texts = [
+            None if numbers is None else _named((*numbers[:2], None, numbers[2]), (0, 1, 3))
+            for numbers in (expected, found)
+        ]
+        what = f"billing_daily {day} {provider}/{model} {meter}"
+        self._differences.add(tenant, "billing_rollup", what, *texts)
 
     def compare(self, pieces: Iterable[Sequence[RollupRow]], ledgers: Mapping[int, Ledger]) -> None:
-        """Compare with the rows that are there; those of broken ledgers are passed over."""
-        broken = {number for number, ledger in ledgers.items() if ledger.broken} | self._damaged
+        """Compare with the daily rows; those of broken ledgers are passed over. Once only."""
+        broken = self._broken(ledgers)
         folded = self._rows
+        if self.position > self.billing_position:
+            _merge(folded, self._tail)
         for piece in pieces:
             for row in piece:
                 expected = folded.pop(row.key, None)
@@ -240,6 +295,16 @@ class Rollups:
             _named(expected, unequal),
             None if found is None else _named(found, unequal),
         )
+
+
+def _merge(kept: Rows, rows: Rows) -> None:
+    for key, numbers in rows.items():
+        row = kept.get(key)
+        if row is None:
+            kept[key] = numbers
+        else:
+            for place, number in enumerate(numbers):
+                row[place] += number
 
 
 def _named(numbers: Sequence[int | None], places: Iterable[int]) -> str:

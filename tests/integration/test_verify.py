@@ -16,6 +16,7 @@ from projections_world import ZONES, World, catalog, correction, traffic, usage,
 from adapters.postgres import arrays
 from adapters.postgres.audit import PostgresAudit, open_audit
 from ledger.application.replay import DIFFERENCES_KEPT, Difference, replay
+from ledger.application.runner import BillingDailyRunner
 from ledger.application.verify import Progress, VerifyReport, verify
 from ledger.domain.entries import (
     Commit,
@@ -159,6 +160,36 @@ def test_rollups_are_compared_up_to_their_position_only(database_url: str) -> No
         with damaged(one) as connection:
             connection.execute("UPDATE projection_tracking SET notification_id = %s", [report.head])
             assert codes(list(audit(connection).differences)) == {"rollup"}
+
+
+@pytest.mark.parametrize("ahead", ["billing_daily", "usage_daily"])
+def test_each_rollup_is_compared_up_to_its_own_position(database_url: str, ahead: str) -> None:
+    """Whichever is further on is compared with the log, also where the other counted nothing."""
+    with world(database_url) as one:
+        runners = {"usage_daily": one.runner(), "billing_daily": BillingDailyRunner(one.store)}
+        ahead_runner = runners.pop(ahead)
+        [(other, other_runner)] = runners.items()
+        one.use(*traffic(count=20, seed=1))
+        ahead_runner.catch_up()
+        with open_audit(one.database) as view:
+            report = verify(view=view)
+        assert report.clean, report.differences
+        assert report.not_compared == [other]
+        other_runner.catch_up()
+        one.use(*traffic(count=20, seed=2, first=100))
+        ahead_runner.catch_up()
+        code = {"billing_daily": "billing_rollup", "usage_daily": "rollup"}
+        with damaged(one) as connection:
+            report = audit(connection)
+            assert report.clean, report.differences
+            assert report.not_compared == []
+            assert report.rollup_position != report.billing_position
+            connection.execute(
+                f"UPDATE {ahead} SET charge = charge + 1 WHERE quantity > 0".encode()
+            )
+            assert codes(list(audit(connection).differences)) == {code[ahead]}
+            connection.execute(f"DELETE FROM {other} WHERE quantity > 0".encode())
+            assert codes(list(audit(connection).differences)) == {"rollup", "billing_rollup"}
 
 
 def test_an_audit_while_writers_write_is_clean(database_url: str) -> None:

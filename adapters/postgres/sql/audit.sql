@@ -134,3 +134,12 @@ SELECT
     trim_scale(cost * 1e18)::text, trim_scale(unpriced * 1e6)::text
 FROM usage_daily
 WHERE tenant_id = %(tenant)s;
+
+-- name: billing_rollups
+SELECT
+    tenant_id, day::text, provider, model, meter,
+    trim_scale(sum(quantity) * 1e6)::text, trim_scale(sum(charge) * 1e18)::text,
+    trim_scale(sum(unpriced) * 1e6)::text
+FROM billing_daily
+WHERE %(tenant)s::integer IS NULL OR tenant_id = %(tenant)s
+GROUP BY 1, 2, 3, 4, 5;
