@@ -19,6 +19,7 @@ from ledger.domain.billing_periods import BillingCycle, BillingPeriod, prorate_b
 from ledger.domain.budgets import matches
 from ledger.domain.charge_models import ChargeModel, Commitment
 from ledger.domain.errors import InvalidInput
+from ledger.domain.json_members import check_members_once
 from ledger.domain.meters import (
     MAX_METERS_PER_EVENT,
     QUANTITY_DECIMALS,
@@ -222,11 +223,12 @@ def plan_from_json(document: bytes | str) -> Plan:
     """Read a plan that somebody wrote.
 
     Raises:
-        InvalidInput: ``invalid_plan`` if it is no JSON of a plan; else as `Plan` and
-            `ChargeModel`, with the pointer of the member within the document.
+        InvalidInput: ``invalid_plan`` if it is no JSON of a plan or says a member twice; else as
+            `Plan` and `ChargeModel`, with the pointer of the member within the document.
     """
     try:
         raw = msgspec.json.decode(document, type=dict[str, Any])
+        check_members_once(document, code="invalid_plan")
         charges = raw.get("charges")
         if isinstance(charges, list):
             raw["charges"] = [

@@ -142,6 +142,8 @@ def test_a_tenant_is_put_on_a_plan_and_sees_it(api: Api) -> None:
         {"buyer": "Acme"},
     ):
         problem(api.put(f"{path}/details", odd, key="platform"), 422, "invalid_details")
+    twice = '{"plan": "crew", "plan": "team", "from_day": "2027-02-01"}'
+    problem(api.call("PUT", path, content=twice, key="platform"), 400, "invalid_body")
     taxed = api.put(f"{path}/details", {"tax": {"category": "S", "percent": "101"}}, key="platform")
     problem(taxed, 422, "invalid_tax_rate")
 

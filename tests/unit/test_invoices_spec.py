@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from ledger.application.documents.plans import details_document, details_from_json
 from ledger.domain.billing_account import BillingAccount
 from ledger.domain.billing_decisions import set_details
+from ledger.domain.errors import InvalidInput
 from ledger.domain.invoice_parts import InvoiceLine, evidence_of
 from ledger.domain.invoices import Invoice, digest_of, from_document, to_document
 
@@ -48,3 +50,11 @@ def test_the_details_on_the_page_are_read() -> None:
     details = details_from_json(example)
     assert set_details(BillingAccount(), details)
     assert details_document(details) == msgspec.json.decode(example)
+
+
+def test_details_say_each_member_once() -> None:
+    """Two taxes of one line are a mistake, not the last one."""
+    twice = '{"line_taxes": {"base": {"category": "E"}, "base": {"category": "Z"}}}'
+    with pytest.raises(InvalidInput, match="'base' stands twice") as caught:
+        details_from_json(twice)
+    assert caught.value.code == "invalid_details"

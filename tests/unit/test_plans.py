@@ -302,3 +302,20 @@ def test_the_spec_lists_every_code_of_plans() -> None:
     table = set(re.findall(r"^\| `(\w+)` \|", own, flags=re.MULTILINE))
     assert table <= raised
     assert raised - table <= set(re.findall(r"`(\w+)`", charges))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        TEAM.replace('"currency"', '"currency": "EUR", "currency"', 1),
+        TEAM.replace('"meters"', '"meters": ["tool.calls"], "meters"', 1),
+        TEAM.replace('"currency"', '"curr\\u0065ncy": "EUR", "currency"', 1),
+    ],
+)
+def test_a_member_that_stands_twice_is_refused(document: str) -> None:
+    """At any depth, however it is spelled: else the last one would win and nobody would know."""
+    assert document != TEAM
+    for one in (document, document.encode()):
+        with pytest.raises(InvalidInput, match="stands twice") as caught:
+            plan_from_json(one)
+        assert caught.value.code == "invalid_plan"

@@ -26,6 +26,7 @@ from ledger.application.documents.plans import (
 )
 from ledger.application.services import Services
 from ledger.domain.errors import InvalidInput
+from ledger.domain.json_members import check_members_once
 from ledger.domain.plans import plan_from_json
 
 MODELS = (DetailsRequest, EndSubscriptionRequest, PlanRequest, SubscribeRequest)
@@ -126,7 +127,9 @@ def _add_subscriptions(api: APIRouter, doors: Doors) -> None:
 
         A change in mid-period is prorated by days.
         """
-        ask = asks.subscribe(context.document())
+        document = context.document()
+        check_members_once(context.exchange.body, code="invalid_body")
+        ask = asks.subscribe(document)
         view = context.services.subscriptions.subscribe(
             context.tenant,
             ask.plan,
@@ -144,7 +147,9 @@ def _add_subscriptions(api: APIRouter, doors: Doors) -> None:
     )
     def end(context: Annotated[Context, change]) -> Any:
         """Put a tenant at list prices from a day on; again is nothing."""
-        first = asks.end(context.document())
+        document = context.document()
+        check_members_once(context.exchange.body, code="invalid_body")
+        first = asks.end(document)
         view = context.services.subscriptions.end(context.tenant, from_day=first, by=context.by)
         return Document(subscription_document(view))
 

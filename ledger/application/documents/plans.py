@@ -13,6 +13,7 @@ from ledger.application.subscriptions import SubscriptionView
 from ledger.domain.billing_account import BillingDetails
 from ledger.domain.errors import InvalidInput
 from ledger.domain.invoice_parts import document_tree
+from ledger.domain.json_members import check_members_once
 
 
 def plan_document(view: PlanView) -> dict[str, Any]:
@@ -68,10 +69,12 @@ def details_from_json(document: bytes | str) -> BillingDetails:
     """Read how a tenant's invoices are to be made out.
 
     Raises:
-        InvalidInput: ``invalid_details`` for what is no such JSON; ``invalid_tax_rate``.
+        InvalidInput: ``invalid_details`` for what is no such JSON or says a member twice;
+            ``invalid_tax_rate``.
     """
     try:
         raw = msgspec.json.decode(document, type=_Raw)
+        check_members_once(document, code="invalid_details")
         for tax in (raw.tax, *raw.line_taxes.values()):
             # An invoice's own taxes are read by a class that must go on taking more members.
             if tax is not None and not tax.keys() <= {"category", "percent"}:
