@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adapters.cli.output import JsonOption, TenantOption, number, out, print_json, table
+from adapters.cli.output import JsonOption, TenantOption, err, number, out, print_json, table
 from adapters.cli.protection_output import ByOption, say, user
 from adapters.cli.services import OpenServices
 from ledger.application.documents.plans import (
@@ -20,6 +20,7 @@ from ledger.application.documents.plans import (
 )
 from ledger.application.plans import PlanView
 from ledger.application.subscriptions import SubscriptionView
+from ledger.domain.billing_account import BillingDetails
 from ledger.domain.errors import InvalidInput
 from ledger.domain.plans import plan_to_json
 
@@ -154,7 +155,11 @@ def _register_subscription_changes(subscription: typer.Typer, open_services: Ope
         said = details_from_json(read_text(file))
         with open_services() as services:
             view = services.subscriptions.set_details(tenant, said, by=user(by))
-        _show(view, json=json)
+        if json:
+            print_json(subscription_document(view))
+            return
+        say_details(view.details)
+        _warn(view)
 
 
 def _register_subscription_reads(subscription: typer.Typer, open_services: OpenServices) -> None:
@@ -173,13 +178,41 @@ def _show(view: SubscriptionView, *, json: bool) -> None:
         return
     if not view.holdings:
         say(f"{view.tenant} has no subscription: calendar months at list prices")
-        return
-    out().print(table((("from", False), ("plan", False)), map(_holding, document["plans"])))
+    else:
+        out().print(table((("from", False), ("plan", False)), map(_holding, document["plans"])))
     for cycle in document["cycles"]:
         unit = f"{cycle.get('count', 1)} {cycle.get('unit', 'month')}"
         say(f"periods of {unit} from {cycle['from_day']} on, anchored on {cycle['anchor']}")
     if view.closed_before is not None:
         say(f"closed before {view.closed_before}")
+    say_details(view.details)
+    _warn(view)
+
+
+def _warn(view: SubscriptionView) -> None:
+    for name in view.unknown_taxes:
+        err().print(
+            f"no plan of {view.tenant} has a charge or fee {name!r}: its tax in line_taxes counts"
+            " for nothing yet",
+            markup=False,
+        )
+
+
+def say_details(details: BillingDetails) -> None:
+    """Print how invoices are made out, as far as anything is said."""
+    party = details.party
+    if party.name or party.country:
+        say("party " + ", ".join(one for one in (party.name, *party.address, party.country) if one))
+    taxes = [("tax", details.tax)] if details.tax is not None else []
+    taxes += [(f"tax of {name}", tax) for name, tax in sorted(details.line_taxes.items())]
+    for what, tax in taxes:
+        say(f"{what}: {tax.category.value} {number(tax.percent)} %")
+    if details.series:
+        say(f"series {details.series}")
+    if details.payment_days is not None:
+        say(f"payment within {number(details.payment_days)} days")
+    for one in details.displays:
+        say(f"totals in {one.currency} too, at {number(one.rate)} {one.source}".rstrip())
 
 
 def _holding(held: dict[str, Any]) -> tuple[str, str]:

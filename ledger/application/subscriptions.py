@@ -41,6 +41,8 @@ class SubscriptionView(msgspec.Struct, frozen=True):
         segments: cycles by day.
         details: how invoices are made out.
         closed_before: first day that is not closed; None while none is.
+        unknown_taxes: names in ``details.line_taxes`` of which no plan here has a charge or fee: a
+            slip, or meant for a plan that is still to come.
     """
 
     tenant: str
@@ -48,6 +50,7 @@ class SubscriptionView(msgspec.Struct, frozen=True):
     segments: Sequence[Segment]
     details: BillingDetails
     closed_before: date | None
+    unknown_taxes: Sequence[str] = ()
 
 
 def change(
@@ -143,7 +146,7 @@ class Subscriptions:
                 timezone=place.timezone,
             )
 
-        return _view(place, change(self._store, place, decide, by=by)[0])
+        return self._view(place, change(self._store, place, decide, by=by)[0])
 
     def end(self, tenant: str, *, by: str, from_day: date | None = None) -> SubscriptionView:
         """Put a tenant at list prices from a day on, by default today; again is nothing.
@@ -160,7 +163,7 @@ class Subscriptions:
             lambda account, at: decisions.end_subscription(account, from_day=day),
             by=by,
         )
-        return _view(place, account)
+        return self._view(place, account)
 
     def set_details(self, tenant: str, details: BillingDetails, *, by: str) -> SubscriptionView:
         """Say how a tenant's invoices are made out; the same again is nothing.
@@ -176,7 +179,7 @@ class Subscriptions:
             lambda account, at: decisions.set_details(account, details),
             by=by,
         )
-        return _view(place, account)
+        return self._view(place, account)
 
     def show(self, tenant: str) -> SubscriptionView:
         """Return where a tenant's billing stands.
@@ -185,14 +188,27 @@ class Subscriptions:
             NotFound: ``unknown_tenant``.
         """
         place = self._store.place(tenant)
-        return _view(place, self._store.accounts([place.tenant_id])[place.tenant_id])
+        return self._view(place, self._store.accounts([place.tenant_id])[place.tenant_id])
+
+    def _view(self, place: Place, account: BillingAccount) -> SubscriptionView:
+        closed = None if account.last is None else account.closed_before
+        return SubscriptionView(
+            place.tenant,
+            account.holdings,
+            account.segments,
+            account.details,
+            closed,
+            self._unknown_taxes(account),
+        )
+
+    def _unknown_taxes(self, account: BillingAccount) -> Sequence[str]:
+        unknown = set(account.details.line_taxes)
+        for held in account.holdings:
+            if unknown and held.plan:
+                plan = self._plans.plan(held.plan, version=held.version).plan
+                unknown -= {charge.name for charge in plan.charges}
+                unknown -= {fee.name for fee in plan.fees}
+        return sorted(unknown)
 
     def _today(self, place: Place) -> date:
         return self._store.now().astimezone(zone(place.timezone)).date()
-
-
-def _view(place: Place, account: BillingAccount) -> SubscriptionView:
-    closed = None if account.last is None else account.closed_before
-    return SubscriptionView(
-        place.tenant, account.holdings, account.segments, account.details, closed
-    )

@@ -10,7 +10,7 @@ from fakes.billing_world import BillingWorld, Clock, memory_world, postgres_worl
 from fixtures_postgres import Run
 
 from ledger.application.billing_ports import AccountChanged, AccountSave, UsageQuestion
-from ledger.application.documents.plans import details_from_json
+from ledger.application.documents.plans import details_from_json, subscription_document
 from ledger.domain.billing_account import (
     AccountCommit,
     BillingAccount,
@@ -145,6 +145,23 @@ def test_details_are_kept_and_checked(world: BillingWorld) -> None:
             world.subscriptions.set_details("buyer", details_from_json(document), by="ann")
         assert caught.value.code == code
     assert world.subscriptions.show("buyer").details == details
+
+
+def test_a_tax_for_what_no_plan_has_is_told(world: BillingWorld) -> None:
+    """It may be a slip or of a plan to come: kept, named, and known once the plan is there."""
+    world.open("slip")
+    details = details_from_json(
+        '{"line_taxes": {"base": {"category": "E"}, "bsae": {"category": "E"}}}'
+    )
+    assert world.subscriptions.set_details("slip", details, by="ann").unknown_taxes == [
+        "base",
+        "bsae",
+    ]
+    world.publish()
+    world.subscriptions.subscribe("slip", "team", from_day=date(2026, 11, 1), by="ann")
+    view = world.subscriptions.show("slip")
+    assert (view.unknown_taxes, view.details) == (["bsae"], details)
+    assert subscription_document(view)["unknown_taxes"] == ["bsae"]
 
 
 def test_of_two_commits_upon_one_version_one_is_refused(world: BillingWorld) -> None:

@@ -161,3 +161,7 @@ class SubscriptionDocument(Answered):
     cycles: list[JsonObject]
     details: DetailsDocument
     closed_before: Annotated[Day | None, Field(description="First day that is not closed.")]
+    unknown_taxes: Annotated[
+        list[str],
+        Field(description="Names in `line_taxes` that no charge or fee of the tenant's plans has."),
+    ]
