@@ -298,7 +298,7 @@ class Invoicing:
         self, place: Place, account: BillingAccount, invoice: Invoice, draft: Invoice, by: str
     ) -> StoredInvoice:
         now = self._store.now()
-        series = f"{invoice.series}-CN"
+        series = invoice.series + decisions.NOTES
         issued: list[Invoice] = []
 
         def make(firsts: Mapping[str, int]) -> Sequence[AccountSave]:

@@ -40,6 +40,8 @@ APPROVAL_US = 7 * 24 * 3600 * 1_000_000
 """How long the first approval of a reopening counts."""
 MAX_PAYMENT_DAYS = 365
 _FOUR_YEARS = 48
+NOTES = "-CN"
+"""What the series of credit notes has behind that of the invoices which they cite."""
 _SERIES = re.compile(r"[A-Z0-9][A-Z0-9-]{0,15}")
 
 
@@ -129,6 +131,13 @@ def set_details(account: BillingAccount, details: BillingDetails) -> list[Event]
             pointer=f"{at}/rate",
             decimals=RATE_DECIMALS,
             positive=True,
+        )
+    if details.series.endswith(NOTES):
+        raise InvalidInput(
+            f"{details.series[:64]!r} is no series of invoices: those in {NOTES} are of credit"
+            " notes; give another end",
+            code="invalid_series",
+            pointer="/series",
         )
     if details.series and not _SERIES.fullmatch(details.series):
         raise InvalidInput(

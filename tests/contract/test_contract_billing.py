@@ -136,6 +136,7 @@ def test_details_are_kept_and_checked(world: BillingWorld) -> None:
     for document, code in (
         ('{"payment_days": 366}', "invalid_payment_days"),
         ('{"series": "no spaces"}', "invalid_series"),
+        ('{"series": "INV-CN"}', "invalid_series"),
         ('{"tax": {"category": "S", "percent": "100.5"}}', "invalid_tax_rate"),
         ('{"displays": [{"currency": "EUX", "rate": "1"}]}', "unknown_currency"),
         ('{"displays": [{"currency": "USD", "rate": "0"}]}', "invalid_rate"),

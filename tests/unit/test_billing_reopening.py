@@ -9,7 +9,8 @@ from decimal import Decimal
 import pytest
 from fakes.billing_world import BillingWorld, Clock, memory_world
 
-from ledger.domain.errors import Refused
+from ledger.domain.billing_account import BillingDetails
+from ledger.domain.errors import InvalidInput, Refused
 from ledger.domain.invoices import Invoice, InvoiceStatus
 
 NOVEMBER, DECEMBER = date(2026, 11, 1), date(2026, 12, 1)
@@ -75,3 +76,16 @@ def test_where_a_later_invoice_is_paid_an_earlier_one_is_credited(world: Billing
         void(world, november)
     note = world.invoicing.credit("acme", november.id, reason="wrong", by="ann").invoice
     assert note.total == Decimal(3)
+
+
+def test_no_series_of_invoices_is_one_of_credit_notes(world: BillingWorld) -> None:
+    """Else one number could be an invoice's or a note's; of a tenant and of the platform."""
+    series = BillingDetails(series="INV-CN")
+    for change in (
+        lambda: world.subscriptions.set_details("acme", series, by="ann"),
+        lambda: world.invoicing.set_settings(series, by="ann"),
+    ):
+        with pytest.raises(InvalidInput, match="credit") as caught:
+            change()
+        assert (caught.value.code, caught.value.pointer) == ("invalid_series", "/series")
+    world.invoicing.set_settings(BillingDetails(series="CN"), by="ann")
