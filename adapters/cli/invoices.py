@@ -218,7 +218,7 @@ def _register_credit(invoice: typer.Typer, open_services: OpenServices) -> None:
         json: JsonOption = False,
     ) -> None:
         """Issue a credit note: for all that is left, a total, or lines."""
-        lines = None if line is None else dict(map(_line_amount, line))
+        lines = None if line is None else _line_amounts(line)
         with open_services() as services:
             stored = services.invoicing.credit(
                 tenant,
@@ -354,6 +354,19 @@ def _amount(value: str, pointer: str) -> Decimal:
         raise InvalidInput(
             f"{value[:64]!r} is no amount", code="invalid_credit", pointer=pointer
         ) from None
+
+
+def _line_amounts(values: Sequence[str]) -> dict[int, Decimal]:
+    found: dict[int, Decimal] = {}
+    for place, amount in map(_line_amount, values):
+        if place in found:
+            raise InvalidInput(
+                f"line {place} is given twice; give each line once, with all that goes back of it",
+                code="invalid_credit",
+                pointer=f"/lines/{place}",
+            )
+        found[place] = amount
+    return found
 
 
 def _line_amount(value: str) -> tuple[int, Decimal]:
