@@ -6,6 +6,7 @@ Each function returns the events of one command, none where it changes nothing, 
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import date
 
 import msgspec
@@ -213,9 +214,9 @@ def reopen(
     asked = account.asked
     if asked is None or asked.first_day != first_day or at - asked.at > APPROVAL_US:
         return [ReopeningAsked(Asked(first_day, by, reason, at))]
-    if asked.by == by:
+    if _person(asked.by) == _person(by):
         raise Refused(
-            f"{by} asked for this already; somebody else has to approve it",
+            f"{asked.by} asked for this already; somebody else has to approve it",
             code="needs_another_approver",
         )
     dropped: list[str] = []
@@ -233,6 +234,12 @@ def reopen(
     return [
         PeriodReopened(first_day, (asked.by, by), asked.reason, tuple(dropped), tuple(released))
     ]
+
+
+def _person(name: str) -> str:
+    """Return what names of one person have in common: not case, width of letters or space."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
 def finalize(account: BillingAccount, invoice: Invoice, document: bytes) -> list[Event]:

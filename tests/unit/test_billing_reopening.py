@@ -89,3 +89,13 @@ def test_no_series_of_invoices_is_one_of_credit_notes(world: BillingWorld) -> No
             change()
         assert (caught.value.code, caught.value.pointer) == ("invalid_series", "/series")
     world.invoicing.set_settings(BillingDetails(series="CN"), by="ann")
+
+
+def test_one_name_written_otherwise_is_one_approver(world: BillingWorld) -> None:
+    """Case, space around and width of letters tell no people apart."""
+    closed(world, "2026-12-04")
+    world.periods.reopen("acme", first_day=NOVEMBER, by="ann", reason="r")
+    for by in ("ANN", " ann ", "\uff41nn"):
+        with pytest.raises(Refused) as caught:
+            world.periods.reopen("acme", first_day=NOVEMBER, by=by, reason="r")
+        assert caught.value.code == "needs_another_approver"
