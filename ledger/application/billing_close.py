@@ -72,7 +72,7 @@ class PeriodStatus(msgspec.Struct, frozen=True):
         first_day: of it.
         after_day: the day after it.
         state: ``open``, ``due`` (its grace is over), ``closing``, ``closed``, ``reopened``.
-        invoice: id; "" where there is none.
+        invoice: id of the latest; "" where there is none, and after reopening where it is void.
     """
 
     tenant: str
@@ -165,24 +165,23 @@ class Periods:
         raise busy(tenant)
 
     def status(self, tenant: str) -> list[PeriodStatus]:
-        """Return a tenant's closed periods and the one that is next.
+        """Return a tenant's closed periods and the one that is next, one row a period.
 
         Raises:
             NotFound: ``unknown_tenant``.
         """
         place = self._store.place(tenant)
         account = self._account(place)
-        found = [
-            PeriodStatus(
-                tenant,
-                one.first_day,
-                one.after_day,
-                # One that was closed again since is closed.
-                "reopened" if one.reopened and one is account.last else "closed",
-                one.invoice,
-            )
-            for one in account.closes
-        ]
+        rows: dict[date, PeriodStatus] = {}
+        for one in account.closes:
+            known = rows.get(one.first_day)
+            invoice = one.invoice or ("" if known is None else known.invoice)
+            # What a later close of the same days says is what holds.
+            state = "closed"
+            if one.reopened and one is account.last:
+                state = "reopened" if account.closing is None else "closing"
+            rows[one.first_day] = PeriodStatus(tenant, one.first_day, one.after_day, state, invoice)
+        found = list(rows.values())
         with self._store.snapshot() as usage:
             first = usage.first_days([place.tenant_id]).get(place.tenant_id)
         begins = account.begins_on(first)
@@ -323,6 +322,8 @@ class Periods:
         state = "open"
         if account.closing is not None:
             state = "closing"
+        elif account.reopened:
+            state = "reopened"
         elif self._end(place, span) + GRACE_HOURS * 3_600_000_000 <= to_us(self._store.now()):
             state = "due"
         return PeriodStatus(place.tenant, span.first_day, span.after_day, state)

@@ -249,7 +249,7 @@ def test_two_people_reopen_the_latest_period_and_its_draft_is_gone(world: Billin
     with pytest.raises(LedgerError) as caught:
         reopen("again", first_day=day, by="ann", reason="late import")
     assert caught.value.code == "needs_another_approver"
-    assert reopen("again", first_day=day, by="bob", reason="yes").state == "due"
+    assert reopen("again", first_day=day, by="bob", reason="yes").state == "reopened"
     assert world.invoicing.list(tenant="again") == []
     # No job closes it before they have put right what they opened it for.
     assert world.periods.close(by="jobs", tenant="again", reopened=False).periods == 0
@@ -322,7 +322,7 @@ def test_a_plan_that_changes_in_a_reopened_period_is_billed_as_a_difference(
     new = second.lines[2].evidence
     assert new is not None
     assert new.query.after_commit == 0
-    assert [one.state for one in world.periods.status("swap")] == ["closed", "closed", "open"]
+    assert [one.state for one in world.periods.status("swap")] == ["closed", "open"]
     world.invoicing.finalize("swap", second.id, by="ann")
     reopen()
     assert close(world, "swap", on="2026-12-06") == []

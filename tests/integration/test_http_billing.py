@@ -329,7 +329,7 @@ def test_a_period_is_opened_again_by_two_keys(api: Api) -> None:
     problem(post(api, "/v2/periods/reopen", early, key="second"), 409, "not_the_latest_period")
     problem(post(api, "/v2/periods/reopen", {**reopen, "reason": ""}), 422, "invalid_reason")
     opened = got(post(api, "/v2/periods/reopen", reopen, key="second"))
-    assert (opened["first_day"], opened["state"]) == (closed[-1], "due")
+    assert (opened["first_day"], opened["state"]) == (closed[-1], "reopened")
     acts = ask(api, "/v2/audit", tenant="hooli", act="period.reopened")["lines"]
     assert [(one["who"], one["outcome"]) for one in reversed(acts)] == [
         ("key:key-platform", "ok"),

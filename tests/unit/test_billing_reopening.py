@@ -99,3 +99,31 @@ def test_one_name_written_otherwise_is_one_approver(world: BillingWorld) -> None
         with pytest.raises(Refused) as caught:
             world.periods.reopen("acme", first_day=NOVEMBER, by=by, reason="r")
         assert caught.value.code == "needs_another_approver"
+
+
+def test_a_reopened_period_says_so_in_one_row(world: BillingWorld) -> None:
+    """With a void invoice, with several, with none, and until it is closed again."""
+
+    def rows() -> list[tuple[int, str, str]]:
+        return [
+            (one.first_day.month, one.state, one.invoice) for one in world.periods.status("acme")
+        ]
+
+    [first] = closed(world, "2026-12-04")
+    assert reopen(world, NOVEMBER) == "reopened"
+    assert rows() == [(11, "reopened", "")]
+    closed(world, "2026-12-05")
+    world.invoicing.finalize("acme", first.id, by="ann")
+    assert reopen(world, NOVEMBER) == "reopened"
+    assert rows() == [(11, "reopened", first.id)]
+    world.use("acme", "2026-11-06T10:00:00Z", tool_calls=1000)
+    [second] = closed(world, "2026-12-06")
+    assert rows() == [(11, "closed", second.id), (12, "open", "")]
+    world.invoicing.finalize("acme", second.id, by="ann")
+    assert reopen(world, NOVEMBER) == "reopened"
+    assert rows() == [(11, "reopened", second.id)]
+    closed(world, "2026-12-07")
+    for invoice in (second, first):
+        void(world, invoice)
+    assert reopen(world, NOVEMBER) == "reopened"
+    assert rows() == [(11, "reopened", "")]

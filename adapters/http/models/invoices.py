@@ -201,7 +201,7 @@ class PeriodDocument(DaysDocument):
 
     tenant: str
     state: Literal["open", "due", "closing", "closed", "reopened"]
-    invoice: Annotated[str | None, Field(description="Id, where there is one.")]
+    invoice: Annotated[str | None, Field(description="Id of the latest, where there is one.")]
 
 
 class PeriodsDocument(Answered):

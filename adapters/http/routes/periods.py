@@ -37,7 +37,7 @@ def router(services: Services) -> APIRouter:
         """List a tenant's closed periods and the one that is next, in order."""
         listing = Listing("periods", (context.tenant,))
         after = listing.place(page.cursor, tuple[int])
-        # Closes are only ever added, and what is next comes after all of them.
+        # Each period is a row, and what is next comes after all that are closed.
         numbered = list(enumerate(context.services.periods.status(context.tenant)))
         found = numbered if after is None else numbered[after[0] + 1 :]
         shown, following = listing.page(found, page.limit, lambda one: (one[0],))
@@ -82,8 +82,7 @@ def router(services: Services) -> APIRouter:
     def reopen(context: Annotated[Context, doors.platform("finance")]) -> Any:
         """Ask to open the latest closed period again; a second key within 7 days opens it.
 
-        After the first the state is still `closed`; after the second it is `reopened` where a final
-        invoice bills the period, else as that of one that was never closed.
+        After the first the state is still `closed`, after the second it is `reopened`.
         """
         document = context.document()
         tenant = context.exchange.tenant(named_tenant(document))
