@@ -244,6 +244,10 @@ def _check_credit_notes(api: Api) -> None:
         ({"tenant": "globex", "invoice": "2026-01-01"}, "invalid_reason"),
     ):
         problem(post(api, "/v2/credit-notes", refused), 422, code)
+    named = '{"tenant": "globex", "invoice": "2026-01-01", "lines": {"1": "1", "1": "2"}}'
+    kind = {"Idempotency-Key": "twice", "Content-Type": "application/json"}
+    twice = api.call("POST", "/v2/credit-notes", content=named, key="platform", headers=kind)
+    problem(twice, 422, "invalid_credit")
     cited = ask(api, "/v2/credit-notes", key="globex", invoice="2026-01-01")["invoices"]
     assert [one["total"] for one in cited] == ["12", "3"]
 

@@ -24,6 +24,7 @@ from ledger.application.documents.invoices import invoice_document
 from ledger.application.documents.plans import details_document, details_from_json
 from ledger.application.services import Services
 from ledger.domain.invoices import InvoiceStatus
+from ledger.domain.json_members import check_members_once
 
 MODELS = (CreditNoteRequest, FinalizeRequest, MoveRequest)
 _SETTINGS = "/v2/invoice-settings"
@@ -114,6 +115,7 @@ def _add_credit(api: APIRouter, doors: Doors) -> None:
     def credit(context: Annotated[Context, doors.platform("finance")]) -> Any:
         """Issue a credit note: for all that is left of an invoice, a total with tax, or lines."""
         document = context.document()
+        check_members_once(context.exchange.body, code="invalid_credit")
         tenant = context.exchange.tenant(named_tenant(document))
         ask = asks.credit(document)
 
