@@ -8,7 +8,7 @@ import typer
 
 from adapters.cli.output import JsonOption, TenantOption, number, out, print_json, table
 from adapters.cli.plans import read_day
-from adapters.cli.protection_output import AnyTenantOption, ByOption, ReasonOption, say, user
+from adapters.cli.protection_output import AnyTenantOption, ByOption, NeededReasonOption, say, user
 from adapters.cli.services import OpenServices
 from ledger.application.billing_close import GRACE_HOURS, MAX_GRACE_HOURS
 from ledger.application.documents.invoices import (
@@ -59,7 +59,7 @@ def _register_changes(period: typer.Typer, open_services: OpenServices) -> None:
         first_day: Annotated[str, typer.Argument(help="First day of the latest closed period.")],
         tenant: TenantOption,
         *,
-        reason: ReasonOption = "",
+        reason: NeededReasonOption = "",
         by: ByOption = "",
         json: JsonOption = False,
     ) -> None:

@@ -11,7 +11,14 @@ from rich.table import Table
 
 from adapters.cli.output import ExitCode, JsonOption, TenantOption, number, out, print_json, table
 from adapters.cli.plans import FileArgument, read_day, read_text
-from adapters.cli.protection_output import AnyTenantOption, ByOption, ReasonOption, say, user
+from adapters.cli.protection_output import (
+    AnyTenantOption,
+    ByOption,
+    NeededReasonOption,
+    ReasonOption,
+    say,
+    user,
+)
 from adapters.cli.services import OpenServices
 from adapters.cli.writing import OutputOption, write_output
 from ledger.application.documents.invoices import (
@@ -213,7 +220,7 @@ def _register_credit(invoice: typer.Typer, open_services: OpenServices) -> None:
             list[str] | None,
             typer.Option("--line", help="NUMBER=NET AMOUNT; may be repeated.", metavar="N=A"),
         ] = None,
-        reason: ReasonOption = "",
+        reason: NeededReasonOption = "",
         by: ByOption = "",
         json: JsonOption = False,
     ) -> None:
@@ -371,7 +378,7 @@ def _line_amounts(values: Sequence[str]) -> dict[int, Decimal]:
 
 def _line_amount(value: str) -> tuple[int, Decimal]:
     place, _, amount = value.partition("=")
-    if not place.isdecimal():
+    if not amount or not (place.isascii() and place.isdecimal()):
         raise InvalidInput(
             f"{value[:64]!r} is not NUMBER=AMOUNT", code="invalid_credit", pointer="/lines"
         )

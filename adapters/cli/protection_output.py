@@ -35,6 +35,7 @@ QuantityOption = Annotated[
     typer.Option("--quantity", "-q", help="METER=NUMBER; may be repeated.", metavar="M=N"),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="For people.")]
+NeededReasonOption = Annotated[str, typer.Option("--reason", help="For people; has to be given.")]
 
 _DONE = re.compile(
     "|".join(

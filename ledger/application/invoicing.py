@@ -274,6 +274,11 @@ class Invoicing:
             known = self._store.invoice(place.tenant_id, named) if named else None
             if known is not None:
                 return _repeated(_stored(known), reason=reason, total=total, lines=lines)
+            if row.cites:
+                raise Refused(
+                    f"{row.number} is a credit note itself; credit the invoice {row.cites}",
+                    code="invalid_status",
+                )
             account = self._store.accounts([place.tenant_id])[place.tenant_id]
             invoice = from_document(row.document)
             # Refused before anything is read of what cannot be credited.

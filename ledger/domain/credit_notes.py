@@ -57,8 +57,6 @@ def credit_note_of(
             both a total and lines, for a line that is not there; ``invalid_text`` for no reason.
         Refused: ``credit_exceeds_invoice``, with what is left.
     """
-    if not reason.strip():
-        raise InvalidInput("a credit note says why", code="invalid_text", pointer="/reason")
     if total is not None and lines is not None:
         raise InvalidInput("give a total or lines, not both", code="invalid_credit")
     left = _left(invoice, earlier)
@@ -66,6 +64,9 @@ def credit_note_of(
         nets, taxes = _by_lines(invoice, left, lines)
     else:
         nets, taxes = _by_total(invoice, left, total)
+    if not reason.strip():
+        # Last: it is easily added, and says nothing about the amounts.
+        raise InvalidInput("a credit note says why", code="invalid_text", pointer="/reason")
     return _note(invoice, nets, taxes, id=id, reason=reason)
 
 
@@ -132,7 +133,8 @@ def _by_total(
         gross = {rate: nets[rate] + left.taxes[rate] for rate in by_rate}
         most = sum(gross.values(), ZERO)
         asked = most if total is None else total
-        _check_amount(asked, invoice.currency, "/total")
+        if total is not None:
+            _check_amount(asked, invoice.currency, "/total")
         _check_most(asked, most, invoice)
         rates = list(by_rate)
         given_nets: dict[int, Decimal] = {}
@@ -259,6 +261,12 @@ def _check_amount(amount: Decimal, currency: str, pointer: str) -> None:
 
 
 def _check_most(amount: Decimal, most: Decimal, invoice: Invoice, what: str = "") -> None:
+    if most <= 0:
+        owed = f", which comes to {text(most)} {invoice.currency}" if most else ""
+        raise Refused(
+            f"nothing is left to give back{what} of {invoice.number}{owed}",
+            code="credit_exceeds_invoice",
+        )
     if amount > most:
         raise Refused(
             f"{text(amount)} is more than the {text(most)} {invoice.currency} that are left{what}"

@@ -11,7 +11,7 @@ from fakes.billing_world import BillingWorld, Clock, memory_world, postgres_worl
 from fixtures_postgres import Run
 
 from ledger.domain.billing_account import BillingDetails, DisplayRate
-from ledger.domain.errors import InvariantViolation, LedgerError
+from ledger.domain.errors import InvariantViolation, LedgerError, Refused
 from ledger.domain.invoice_parts import LineKind, Party, Tax, TaxCategory
 from ledger.domain.invoices import Invoice, InvoiceStatus
 
@@ -234,6 +234,11 @@ def test_credit_notes_have_numbers_of_their_own_and_an_end(world: BillingWorld) 
     ):
         with pytest.raises(LedgerError):
             call()
+    with pytest.raises(
+        Refused, match=f"C-CN-000001 is a credit note itself.* {draft.id}"
+    ) as refused:
+        credit("credited", part.id, reason="r", by="ann")
+    assert refused.value.code == "invalid_status"
     rows = world.invoicing.list(tenant="credited", cites=draft.id)
     assert [row.id for row in rows] == [part.id, rest.id]
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.domain.credit_notes import credit_note_of, left_to_credit, spread_signed
-from ledger.domain.errors import InvalidInput, InvariantViolation, LedgerError, Refused
+from ledger.domain.errors import InvalidInput, InvariantViolation, Refused
 from ledger.domain.invoice_parts import (
     EvidenceQuery,
     LineKind,
@@ -159,8 +159,13 @@ def test_a_credit_note_for_all_gives_back_every_line_and_tax() -> None:
     assert [line.amount for line in note.lines] == [line.amount for line in invoice.lines]
     assert note.cites is not None
     assert note.cites.digest == invoice.digest
-    with pytest.raises(LedgerError):
-        credit_note_of(invoice, id="cn2", reason="again", earlier=[note])
+    for total in (None, Decimal(1)):
+        with pytest.raises(Refused, match="nothing is left to give back of") as refused:
+            credit_note_of(invoice, id="cn2", reason="again", earlier=[note], total=total)
+        assert refused.value.code == "credit_exceeds_invoice"
+    negative = final_of(("-10", STANDARD))
+    with pytest.raises(Refused, match=r"nothing is left .*, which comes to -11\.9 "):
+        credit_note_of(negative, id="cn", reason="r", total=Decimal(5))
 
 
 def test_a_credit_note_of_lines_takes_the_last_cent_of_tax_with_the_last_of_them() -> None:
@@ -182,6 +187,9 @@ def test_a_credit_note_of_lines_takes_the_last_cent_of_tax_with_the_last_of_them
         ({"total": Decimal("11.91")}, "credit_exceeds_invoice"),
         ({"lines": {1: Decimal("10.01")}}, "credit_exceeds_invoice"),
         ({"total": Decimal(0)}, "invalid_credit"),
+        ({"total": Decimal(-5), "reason": ""}, "invalid_credit"),
+        ({"total": Decimal("NaN"), "reason": ""}, "invalid_credit"),
+        ({"lines": {7: Decimal(1)}, "reason": ""}, "invalid_credit"),
         ({"total": Decimal("0.001")}, "invalid_credit"),
         ({"lines": {}}, "invalid_credit"),
         ({"lines": {2: Decimal(1)}}, "invalid_credit"),
