@@ -26,6 +26,8 @@ from ledger.domain.tiers import ZERO, ChargePart, PartKind
 
 PlanKey = tuple[str, int]
 """Name and version."""
+_DIFFERENCE = " (difference from "
+_MOST_NAMES = 3
 
 
 class UsageRow(msgspec.Struct, frozen=True, array_like=True):
@@ -380,12 +382,13 @@ def _words(*words: str) -> str:
 
 
 class Billed(NamedTuple):
-    """What earlier invoices billed of one position."""
+    """What earlier invoices billed of one position; their numbers, "" of a draft."""
 
     line: InvoiceLine
     unrounded: Decimal
     quantity: Decimal
     billed: Decimal
+    numbers: tuple[str, ...]
 
 
 def billed_lines(invoices: Iterable[Invoice], span: Span) -> tuple[dict[LineKey, Billed], Decimal]:
@@ -400,12 +403,13 @@ def billed_lines(invoices: Iterable[Invoice], span: Span) -> tuple[dict[LineKey,
             if not _within(line.service, span):
                 continue
             key = key_of(line)
-            known = found.get(key) or Billed(line, ZERO, ZERO, ZERO)
+            known = found.get(key) or Billed(line, ZERO, ZERO, ZERO, ())
             found[key] = Billed(
                 line,
                 EXACT.add(known.unrounded, line.unrounded),
                 EXACT.add(known.quantity, line.quantity or ZERO),
                 EXACT.add(known.billed, line.billed or ZERO),
+                (*known.numbers, invoice.number),
             )
     return found, credit
 
@@ -427,7 +431,10 @@ def key_of(line: InvoiceLine) -> LineKey:
 
 
 def less_billed(lines: Iterable[RatedLine], billed: Mapping[LineKey, Billed]) -> list[RatedLine]:
-    """Return what is owed beyond what was billed; nothing for a position that did not change."""
+    """Return what is owed beyond what was billed; nothing for a position that did not change.
+
+    The description of a difference names the invoices that it is a difference from.
+    """
     left = dict(billed)
     differences = []
     for line in lines:
@@ -452,6 +459,7 @@ def _less(line: RatedLine, before: Billed) -> RatedLine | None:
     formula = f"{text(line.unrounded)} - {text(before.unrounded)} billed before"
     return msgspec.structs.replace(
         line,
+        description=f"{line.description}{_DIFFERENCE}{_names(before.numbers)})",
         unrounded=plain(amount),
         quantity=None if line.quantity is None else plain(quantity),
         billed=None if line.billed is None else plain(billed),
@@ -461,13 +469,20 @@ def _less(line: RatedLine, before: Billed) -> RatedLine | None:
     )
 
 
+def _names(numbers: Sequence[str]) -> str:
+    if all(numbers) and len(numbers) <= _MOST_NAMES:
+        return ", ".join(numbers)
+    return "what was billed before"
+
+
 def _nothing(key: LineKey, line: InvoiceLine) -> RatedLine:
     """Return a position as it is where nothing is owed for it any more."""
     query = line.evidence.query if line.evidence is not None else None
     none = None if line.quantity is None else ZERO
     return RatedLine(
         key=key,
-        description=line.description,
+        # Of a difference that an earlier invoice billed, what it is a difference of.
+        description=line.description.partition(_DIFFERENCE)[0],
         unrounded=ZERO,
         quantity=none,
         billed=none,

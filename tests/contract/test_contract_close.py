@@ -51,7 +51,7 @@ def shown(invoice: Invoice) -> list[tuple[str, str, str, bool]]:
     return [
         (
             line.kind.value,
-            line.name or line.description.removeprefix("openai chat "),
+            line.name or line.description.partition(" (")[0].removeprefix("openai chat "),
             str(line.unrounded),
             line.late,
         )

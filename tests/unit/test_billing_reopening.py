@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
-from fakes.billing_world import BillingWorld, Clock, memory_world
+from fakes.billing_world import METERS, BillingWorld, Clock, memory_world
 
 from ledger.domain.billing_account import BillingDetails
 from ledger.domain.errors import InvalidInput, Refused
@@ -127,3 +127,28 @@ def test_a_reopened_period_says_so_in_one_row(world: BillingWorld) -> None:
         void(world, invoice)
     assert reopen(world, NOVEMBER) == "reopened"
     assert rows() == [(11, "reopened", "")]
+
+
+def test_a_line_that_corrects_an_invoice_names_it(world: BillingWorld) -> None:
+    """A final invoice by its number, a draft without; a position that is new names none."""
+
+    def said(invoice: Invoice) -> list[tuple[str, Decimal]]:
+        return [(one.description, one.amount) for one in invoice.lines]
+
+    kept = world.use("acme", "2026-11-06T10:00:00Z", tokens_input=1000)
+    [first] = closed(world, "2026-12-04")
+    world.void("acme", kept)
+    world.use("acme", "2026-11-07T10:00:00Z", tokens_output=1000)
+    preview = world.periods.preview("acme", day=DECEMBER)
+    assert preview is not None
+    calls, output, input_ = (f"openai chat {one}" for one in METERS[::-1])
+    before = "(difference from what was billed before)"
+    assert said(preview) == [(calls, 6), (output, 2), (f"{input_} {before}", -1)]
+    world.invoicing.finalize("acme", first.id, by="ann")
+    [second] = closed(world, "2027-01-04")
+    assert said(second)[1:] == [(output, 2), (f"{input_} (difference from INV-000001)", -1)]
+    world.invoicing.finalize("acme", second.id, by="ann")
+    world.use("acme", "2026-11-08T10:00:00Z", tokens_input=4000)
+    [third] = closed(world, "2027-02-04")
+    both = f"{input_} (difference from INV-000001, INV-000002)"
+    assert said(third) == [(both, 4)]
