@@ -32,6 +32,8 @@ from ledger.domain.periods import day_start, to_us, zone
 GRACE_HOURS = 48
 """How long after its end a period stays open for usage that comes late, unless said otherwise."""
 MAX_GRACE_HOURS = 24 * 60
+LAST_YEAR = 9990
+"""Last year of a preview: a period ends after its days, and the calendar with the year 9999."""
 TENANTS_AT_ONCE = 100
 """Tenants whose periods are rated together."""
 MAX_PERIODS = 1200
@@ -201,15 +203,21 @@ class Periods:
         Raises:
             NotFound: ``unknown_tenant``.
             Refused: ``period_closed``.
+            InvalidInput: ``invalid_period`` for one at the end of the calendar.
         """
         self._catch_up()
         place = self._store.place(tenant)
         account = self._account(place)
+        if day is not None and day.year > LAST_YEAR:
+            raise InvalidInput(
+                f"{day} is too far off; give one of the year {LAST_YEAR} at most",
+                code="invalid_period",
+            )
         on = day or self._store.now().astimezone(zone(place.timezone)).date()
         if on < account.closed_before:
             raise Refused(
-                f"{on} lies in a closed period, whose invoices stand; days from"
-                f" {account.closed_before} on can be previewed",
+                f"{on} is before {account.closed_before}, up to where periods are closed and"
+                " invoices stand; later days can be previewed",
                 code="period_closed",
             )
         span = account.span_on(on, timezone=place.timezone)

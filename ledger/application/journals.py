@@ -20,6 +20,7 @@ from ledger.domain.billing_calendar import NEVER, Stretch, stretches_between
 from ledger.domain.billing_drafts import Place
 from ledger.domain.billing_rating import PlanKey, rows_at_list_prices
 from ledger.domain.entries import Commit, decode_commit
+from ledger.domain.errors import InvalidInput
 from ledger.domain.journal import Booking
 from ledger.domain.journal_facts import CostAccrued, Fact, UsageAccrued, document_facts
 from ledger.domain.journal_rules import journal
@@ -79,7 +80,12 @@ class Journals:
 
         Raises:
             NotFound: ``unknown_tenant``.
+            InvalidInput: ``invalid_period`` where the first day comes after the other.
         """
+        if first_day is not None and after_day is not None and first_day > after_day:
+            raise InvalidInput(
+                f"there is no day from {first_day} to before {after_day}", code="invalid_period"
+            )
         places = self._places() if tenant is None else iter([[self._store.place(tenant)]])
         self._catch_up()
         made = [one for piece in places for one in journal(self._facts(piece))]

@@ -32,6 +32,7 @@ from ledger.domain.billing_account import (
 from ledger.domain.billing_calendar import Holding, Span, months
 from ledger.domain.billing_periods import BillingCycle
 from ledger.domain.errors import InvalidInput, InvariantViolation, NotFound, Refused
+from ledger.domain.invoice_parts import Party
 from ledger.domain.invoices import DocumentKind, Invoice, InvoiceStatus, allowed
 from ledger.domain.money import RATE_DECIMALS, minor_units
 from ledger.domain.plans import Plan
@@ -43,6 +44,7 @@ MAX_PAYMENT_DAYS = 365
 _FOUR_YEARS = 48
 NOTES = "-CN"
 """What the series of credit notes has behind that of the invoices which they cite."""
+_COUNTRY = re.compile(r"[A-Z]{2}")
 _SERIES = re.compile(r"[A-Z0-9][A-Z0-9-]{0,15}")
 
 
@@ -115,9 +117,10 @@ def set_details(account: BillingAccount, details: BillingDetails) -> list[Event]
     """Say how invoices are made out; the same again changes nothing.
 
     Raises:
-        InvalidInput: ``invalid_payment_days``, ``invalid_series``, ``unknown_currency``,
-            ``invalid_rate``.
+        InvalidInput: ``invalid_details`` for a party without a name or with no such country;
+            ``invalid_payment_days``, ``invalid_series``, ``unknown_currency``, ``invalid_rate``.
     """
+    _check_party(details.party)
     for place, one in enumerate(details.displays):
         at = f"/displays/{place}"
         try:
@@ -155,6 +158,20 @@ def set_details(account: BillingAccount, details: BillingDetails) -> list[Event]
             pointer="/payment_days",
         )
     return [] if details == account.details else [DetailsSet(details)]
+
+
+def _check_party(party: Party) -> None:
+    if party != Party() and not party.name.strip():
+        raise InvalidInput(
+            "a party has a name, as it is registered", code="invalid_details", pointer="/party/name"
+        )
+    if party.country and not _COUNTRY.fullmatch(party.country):
+        raise InvalidInput(
+            f"{party.country[:64]!r} is no country; give two capital letters (ISO 3166-1 alpha-2),"
+            " such as DE",
+            code="invalid_details",
+            pointer="/party/country",
+        )
 
 
 def begin_close(account: BillingAccount, span: Span) -> list[Event]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal, localcontext
 
-from ledger.domain.money import EXACT, RoundingMode, minor_units, plain, round_to
-from ledger.domain.tiers import check_number
+from ledger.domain.errors import InvalidInput
+from ledger.domain.money import EXACT, RoundingMode, decimals_of, minor_units, plain, round_to
 
 TAX_PERCENT_DECIMALS = 6
 """Most decimals of a tax rate in percent."""
@@ -18,14 +18,17 @@ def check_tax_percent(percent: Decimal, *, pointer: str = "/tax_percent") -> Non
     Raises:
         InvalidInput: ``invalid_tax_rate``.
     """
-    check_number(
-        percent,
-        what="tax rate in percent",
-        code="invalid_tax_rate",
-        pointer=pointer,
-        decimals=TAX_PERCENT_DECIMALS,
-        limit=MOST_PERCENT + Decimal("0.000001"),
-    )
+    if (
+        not percent.is_finite()
+        or not 0 <= percent <= MOST_PERCENT
+        or decimals_of(percent) > TAX_PERCENT_DECIMALS
+    ):
+        raise InvalidInput(
+            f"{percent} is no tax rate; give 0 to {MOST_PERCENT} percent with at most"
+            f" {TAX_PERCENT_DECIMALS} decimals",
+            code="invalid_tax_rate",
+            pointer=pointer,
+        )
 
 
 def tax_on(

@@ -141,6 +141,8 @@ def test_details_are_kept_and_checked(world: BillingWorld) -> None:
         ('{"displays": [{"currency": "EUX", "rate": "1"}]}', "unknown_currency"),
         ('{"displays": [{"currency": "USD", "rate": "0"}]}', "invalid_rate"),
         ('{"buyer": {}}', "invalid_details"),
+        ('{"party": {"country": "DE"}}', "invalid_details"),
+        ('{"party": {"name": "Buyer", "country": "Germany"}}', "invalid_details"),
     ):
         with pytest.raises(InvalidInput) as caught:
             world.subscriptions.set_details("buyer", details_from_json(document), by="ann")

@@ -394,3 +394,16 @@ def test_drafts_of_all_tenants_are_the_unbilled_charges(world: BillingWorld) -> 
     input_, output, calls = days * 7 * 3, days * 2, 19 * 3
     assert kinds == {LineKind.USAGE}
     assert sum(drawn) == Decimal(input_ * 1 + output * 2 + calls * 3) / 1000
+
+
+def test_a_preview_is_of_a_day_whose_period_the_calendar_holds(world: BillingWorld) -> None:
+    """The refusal names the day, and a day before what is closed is not said to be closed."""
+    world.open("far")
+    with pytest.raises(LedgerError, match="9999-12-31 is too far off") as caught:
+        world.periods.preview("far", day=date(9999, 12, 31))
+    assert caught.value.code == "invalid_period"
+    world.use("far", "2026-11-05T10:00:00Z", tool_calls=5)
+    close(world, "far", on="2026-12-04")
+    with pytest.raises(Refused, match="0001-01-01 is before 2026-12-01") as refused:
+        world.periods.preview("far", day=date(1, 1, 1))
+    assert refused.value.code == "period_closed"

@@ -167,3 +167,10 @@ def _the_forms_of_an_invoice_are_written(run: Any, tmp_path: Path, total: Decima
     own = [row for row in rows if row["document"] == "2026-01-01"]
     assert sum(Decimal(row["amount"]) for row in own) == total
     assert {row["form"] for row in rows} == {"invoice", "credit_note"}
+
+
+def test_days_in_the_wrong_order_are_refused(books: bootstrap.Tallybook) -> None:
+    """An empty journal would say that nothing happened."""
+    with pytest.raises(InvalidInput) as caught:
+        books.journals.bookings(first_day=date(2026, 12, 1), after_day=date(2026, 11, 1))
+    assert caught.value.code == "invalid_period"

@@ -58,3 +58,17 @@ def test_details_say_each_member_once() -> None:
     with pytest.raises(InvalidInput, match="'base' stands twice") as caught:
         details_from_json(twice)
     assert caught.value.code == "invalid_details"
+
+
+def test_a_tax_that_is_none_is_refused_where_it_stands() -> None:
+    """The pointer is of the document, and the bounds are those that hold."""
+    for document, at in (
+        ('{"tax": {"category": "S", "percent": 100.5}}', "/tax/percent"),
+        ('{"line_taxes": {"a/b": {"category": "E", "percent": "1"}}}', "/line_taxes/a~1b/percent"),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            details_from_json(document)
+        assert (caught.value.code, caught.value.pointer) == ("invalid_tax_rate", at)
+    with pytest.raises(InvalidInput, match="give 0 to 100 percent"):
+        details_from_json('{"tax": {"category": "S", "percent": "100.5"}}')
+    assert details_from_json('{"tax": {"category": "S", "percent": "100"}}').tax

@@ -108,7 +108,9 @@ class PartyRequest(Request):
 
     name: str = ""
     address: list[str] = []
-    country: str = ""
+    country: Annotated[
+        str, Field(pattern=r"^([A-Z]{2})?$", description="ISO 3166-1 alpha-2.", examples=["DE"])
+    ] = ""
     tax_id: str = ""
     email: str = ""
     reference: str = ""

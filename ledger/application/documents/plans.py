@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 
+from ledger.application.ask_fields import token
 from ledger.application.documents.encoding import to_plain
 from ledger.application.plans import PlanView
 from ledger.application.subscriptions import SubscriptionView
 from ledger.domain.billing_account import BillingDetails
 from ledger.domain.errors import InvalidInput
-from ledger.domain.invoice_parts import document_tree
+from ledger.domain.invoice_parts import Tax, document_tree
 from ledger.domain.json_members import check_members_once
 
 
@@ -66,6 +67,19 @@ class _Raw(msgspec.Struct):
     line_taxes: dict[str, dict[str, Any]] = {}
 
 
+def _check_taxes(raw: _Raw) -> None:
+    """Read the taxes alone: what is refused about one is said where it stands in the document."""
+    taxes = [("/tax", raw.tax)] if raw.tax is not None else []
+    taxes += [(f"/line_taxes/{token(name)}", tax) for name, tax in raw.line_taxes.items()]
+    for at, tax in taxes:
+        try:
+            msgspec.json.decode(msgspec.json.encode(tax), type=Tax)
+        except InvalidInput as error:
+            raise InvalidInput(
+                error.message, code=error.code, pointer=f"{at}{error.pointer}"
+            ) from None
+
+
 def details_from_json(document: bytes | str) -> BillingDetails:
     """Read how a tenant's invoices are to be made out.
 
@@ -82,6 +96,7 @@ def details_from_json(document: bytes | str) -> BillingDetails:
                 raise InvalidInput(
                     "a tax has the members category and percent", code="invalid_details"
                 )
+        _check_taxes(raw)
         return msgspec.json.decode(document, type=BillingDetails)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise InvalidInput(
