@@ -18,6 +18,7 @@ from ledger.domain.billing_calendar import Span, Stretch
 from ledger.domain.budgets import matches
 from ledger.domain.invoice_parts import InvoiceLine, LineKind, LinePart, ServiceDays
 from ledger.domain.invoices import Invoice, UnpricedLine
+from ledger.domain.line_formulas import charge_formula
 from ledger.domain.meters import STANDARD_METERS
 from ledger.domain.money import EXACT, plain, text
 from ledger.domain.plan_periods import PlanLine, PlanLineKind, rate_plan
@@ -271,6 +272,9 @@ def _plan_line(line: PlanLine, stretch: Stretch, charges: Mapping[str, PlanCharg
             unit_price=None if single is None else single[0],
             unit_size=None if single is None else single[1],
             parts=() if detail is None or single else tuple(map(_part, detail.parts)),
+            formula=f"each {charge.window} by the tiers on its own, then summed"
+            if detail is None
+            else charge_formula(detail, single),
             plan=plan,
         )
     proration = line.proration
@@ -279,7 +283,7 @@ def _plan_line(line: PlanLine, stretch: Stretch, charges: Mapping[str, PlanCharg
         key=key,
         description=_WHOLE_PLAN.get(line.kind, line.name),
         unrounded=line.amount,
-        formula=proration.formula if proration is not None and shared else "",
+        formula=proration.formula if proration is not None and shared else line.formula,
         plan=plan,
     )
 
@@ -457,6 +461,7 @@ def _less(line: RatedLine, before: Billed) -> RatedLine | None:
     billed = EXACT.subtract(line.billed or ZERO, before.billed)
     tiers = line.quantity is not None and line.unit_price is None
     formula = f"{text(line.unrounded)} - {text(before.unrounded)} billed before"
+    priced = line.quantity is not None and not tiers and not line.formula
     return msgspec.structs.replace(
         line,
         description=f"{line.description}{_DIFFERENCE}{_names(before.numbers)})",
@@ -465,7 +470,7 @@ def _less(line: RatedLine, before: Billed) -> RatedLine | None:
         billed=None if line.billed is None else plain(billed),
         parts=(),
         continues=True,
-        formula=formula if tiers or line.quantity is None else "",
+        formula="" if priced else "; ".join(one for one in (formula, line.formula) if one),
     )
 
 

@@ -236,7 +236,8 @@ class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
         unit_price: unrounded; None likewise.
         price_version: ``default/openai@3.0`` of a price row, ``plan/team@2`` of a plan.
         parts: what tiers charged.
-        formula: how a prorated fee came about.
+        formula: how the amount came about; empty where it is quantity times price or the sum of
+            parts.
         late: whether an invoice of these days was closed before.
         of_line: of a credit note: the cited invoice's line.
         evidence: which entries; None where no entry is behind it, as of a fee.

@@ -17,6 +17,7 @@ from ledger.domain.billing_periods import BillingPeriod, ProratedAmount, prorate
 from ledger.domain.charge_lines import ChargeLine, rate_line
 from ledger.domain.charge_models import rate_windows
 from ledger.domain.errors import InvalidInput
+from ledger.domain.line_formulas import minimum_formula, overage_formula, true_up_formula
 from ledger.domain.money import AMOUNT_DECIMALS, EXACT, RATE_DECIMALS, plain
 from ledger.domain.plans import Plan, PlanCharge, PlanFee, overage_on
 from ledger.domain.tiers import ZERO
@@ -42,6 +43,7 @@ class PlanLine(msgspec.Struct, frozen=True, kw_only=True):
         quantity: metered units of a charge.
         charge: how a charge came about; None where it ran in windows.
         proration: how a fee came about; None where all of it is due.
+        formula: how an amount about all charges together came about.
     """
 
     kind: PlanLineKind
@@ -50,6 +52,7 @@ class PlanLine(msgspec.Struct, frozen=True, kw_only=True):
     quantity: Decimal = ZERO
     charge: ChargeLine | None = None
     proration: ProratedAmount | None = None
+    formula: str = ""
 
 
 class PlanPeriod(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,20 +160,27 @@ def _plan_lines(plan: Plan, charges: Sequence[PlanLine], rated: PlanPeriod) -> l
     with localcontext(EXACT):
         charged = sum((line.amount for line in charges), ZERO)
         commitment = plan.commitment
-        true_up = minimum = ZERO
+        overage = true_up = ZERO
+        lines = []
         if commitment is not None and commitment.amount is not None:
-            promised = _share(commitment.amount, rated, decimals=RATE_DECIMALS).amount
-            commitment = msgspec.structs.replace(commitment, amount=promised)
-            true_up = max(promised - charged, ZERO) if commitment.true_up else ZERO
-        overage = overage_on(charged, commitment)
+            promised = _share(commitment.amount, rated, decimals=RATE_DECIMALS)
+            commitment = msgspec.structs.replace(commitment, amount=promised.amount)
+            true_up = max(promised.amount - charged, ZERO) if commitment.true_up else ZERO
+            overage = overage_on(charged, commitment)
+            factor = commitment.overage_factor
+            said = overage_formula(overage, charged=charged, promised=promised, factor=factor)
+            lines.append((PlanLineKind.OVERAGE, overage, said))
+            said = true_up_formula(true_up, charged=charged, promised=promised)
+            lines.append((PlanLineKind.TRUE_UP, true_up, said))
         if plan.min_amount is not None:
-            least = _share(plan.min_amount, rated, decimals=RATE_DECIMALS).amount
-            minimum = max(least - charged - overage - true_up, ZERO)
-    amounts = (
-        (PlanLineKind.OVERAGE, overage),
-        (PlanLineKind.TRUE_UP, true_up),
-        (PlanLineKind.MINIMUM, minimum),
-    )
+            least = _share(plan.min_amount, rated, decimals=RATE_DECIMALS)
+            minimum = max(least.amount - charged - overage - true_up, ZERO)
+            said = minimum_formula(
+                minimum, charged=charged, overage=overage, true_up=true_up, least=least
+            )
+            lines.append((PlanLineKind.MINIMUM, minimum, said))
     return [
-        PlanLine(kind=kind, name="", amount=plain(amount)) for kind, amount in amounts if amount
+        PlanLine(kind=kind, name="", amount=plain(amount), formula=said)
+        for kind, amount, said in lines
+        if amount
     ]

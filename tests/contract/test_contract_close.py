@@ -407,3 +407,19 @@ def test_a_preview_is_of_a_day_whose_period_the_calendar_holds(world: BillingWor
     with pytest.raises(Refused, match="0001-01-01 is before 2026-12-01") as refused:
         world.periods.preview("far", day=date(1, 1, 1))
     assert refused.value.code == "period_closed"
+
+
+def test_a_late_line_says_the_difference_and_how_the_whole_came_about(world: BillingWorld) -> None:
+    """A customer can check both: what is owed now, and what was billed before."""
+    world.open("true")
+    world.publish(name="promise", commitment={"amount": "90"}, fees=[])
+    world.subscriptions.subscribe("true", "promise", from_day=date(2026, 11, 1), by="ann")
+    world.use("true", "2026-11-05T10:00:00Z", tokens_input=2000)
+    [first] = close(world, "true", on="2026-12-04")
+    [line] = [one for one in first.lines if one.kind == "true_up"]
+    assert line.formula == "commitment 90 - charges 10 = 80"
+    world.use("true", "2026-11-06T10:00:00Z", tokens_input=1000)
+    [second] = close(world, "true", on="2027-01-04")
+    [late] = [one for one in second.lines if one.kind == "true_up" and one.late]
+    assert late.amount == -10
+    assert late.formula == "70 - 80 billed before; commitment 90 - charges 20 = 70"

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from ledger.domain.errors import InvalidInput, NotFound, Refused
+from ledger.domain.line_formulas import charge_formula
 from ledger.domain.plan_periods import PlanLineKind, rate_plan
 from ledger.domain.plan_versions import PlanVersions
 from ledger.domain.plans import Plan, PlanCharge, plan_from_json, plan_to_json
@@ -319,3 +320,52 @@ def test_a_member_that_stands_twice_is_refused(document: str) -> None:
         with pytest.raises(InvalidInput, match="stands twice") as caught:
             plan_from_json(one)
         assert caught.value.code == "invalid_plan"
+
+
+def test_lines_that_are_not_quantity_times_price_say_how_they_came_about() -> None:
+    """Each formula has the numbers that lead to the amount, prorated ones by days."""
+    made = plan(
+        charges=[charge()],
+        commitment={"amount": "31", "overage_factor": "1.5"},
+        min_amount="62",
+    )
+    period = made.cycle.period_on(date(2027, 1, 1))
+    said = {
+        line.kind: line.formula
+        for used in (4, 30)
+        for line in rate_plan(
+            made, period, {"tokens": [D(used)]}, after_day=date(2027, 1, 11)
+        ).lines
+    }
+    assert said[PlanLineKind.TRUE_UP].startswith(
+        "commitment 10 - charges 4 = 6; commitment: 31 x 10"
+    )
+    assert said[PlanLineKind.OVERAGE].startswith("(charges 30 - commitment 10) x (1.5 - 1) = 10; ")
+    used = rate_plan(made, period, {"tokens": [D(4)]}, after_day=date(2027, 1, 11))
+    assert used.lines[-1].formula.startswith(
+        "minimum 20 - charges 4 - 6 true-up = 10; minimum: 62 x 10"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "quantity", "formula"),
+    [
+        ({}, 5, ""),
+        ({"free_quantity": "2"}, 5, "5 used, 3 billed after conversion, rounding and free units;"),
+        ({"min_amount": "9"}, 5, "5 x 1 / 1 + 4 up to the minimum = 9"),
+        ({"max_amount": "3"}, 5, "5 x 1 / 1 - 2 for discount, maximum and overage = 3"),
+        ({"commitment": {"amount": "7"}}, 5, "5 x 1 / 1 + 2 up to the commitment = 7"),
+        ({"commitment": {"amount": "3", "overage_factor": "2"}}, 5, "+ 2 for discount,"),
+    ],
+)
+def test_a_charge_says_what_its_price_does_not(
+    model: dict[str, Any], quantity: int, formula: str
+) -> None:
+    """Nothing where quantity times price is the amount."""
+    made = plan(charges=[charge(model={**ONE, **model})])
+    period = made.cycle.period_on(date(2027, 1, 1))
+    [line] = rate_plan(made, period, {"tokens": [D(quantity)]}).lines
+    assert line.charge is not None
+    said = charge_formula(line.charge, (D(1), D(1)))
+    assert formula in said if formula else said == ""
+    assert not said or said.endswith(f" = {line.amount:f}")
