@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fakes.billing_world import TEAM
 from fakes.building import wire
 from fakes.http_market import http_market
 from fakes.http_world import Api
@@ -33,6 +34,71 @@ NO_ACTS = {
     "POST /compat/openmeter/{provider}/api/v1/events",
 }
 """What gateways do with each call: their keys' uses are counted, and the ledger says the rest."""
+
+OF = "?tenant=acme"
+LATEST = "of the latest closed period, whenever this runs"
+BILLING: list[tuple[str, str, str, Any]] = [
+    ("PUT /v2/plans/{plan}", "plan.published", "/v2/plans/team", {**TEAM, "currency": "USD"}),
+    (
+        "PUT {tenant}/subscription",
+        "subscription.set",
+        f"{T}/subscription",
+        {"plan": "team", "from_day": "2027-12-01"},
+    ),
+    (
+        "POST {tenant}/subscription/end",
+        "subscription.ended",
+        f"{T}/subscription/end",
+        {"from_day": "2028-01-01"},
+    ),
+    (
+        "PUT {tenant}/subscription/details",
+        "billing.details_set",
+        f"{T}/subscription/details",
+        {"series": "DE"},
+    ),
+    (
+        "PUT /v2/invoice-settings",
+        "billing.settings_set",
+        "/v2/invoice-settings",
+        {"series": "GW"},
+    ),
+    ("POST /v2/plans/{plan}/retire", "plan.retired", "/v2/plans/team/retire", {}),
+    ("POST /v2/periods/close", "period.closed", f"/v2/periods/close{OF}", {}),
+    (
+        "POST /v2/invoices/{invoice}/finalize",
+        "invoice.finalized",
+        f"/v2/invoices/2026-05-01/finalize{OF}",
+        {},
+    ),
+    ("POST /v2/invoices/finalize", "invoice.finalized", f"/v2/invoices/finalize{OF}", {}),
+    (
+        "POST /v2/credit-notes",
+        "invoice.credited",
+        f"/v2/credit-notes{OF}",
+        {"invoice": "2026-05-01", "total": "0.01", "reason": "late"},
+    ),
+    ("POST /v2/invoices/{invoice}/pay", "invoice.moved", f"/v2/invoices/2026-05-01/pay{OF}", {}),
+    (
+        "POST /v2/invoices/{invoice}/uncollectible",
+        "invoice.moved",
+        f"/v2/invoices/2026-06-01/uncollectible{OF}",
+        {"reason": "gone"},
+    ),
+    (
+        "POST /v2/invoices/{invoice}/void",
+        "invoice.moved",
+        f"/v2/invoices/2026-07-01/void{OF}",
+        {"reason": "wrong"},
+    ),
+    (
+        "POST /v2/periods/reopen",
+        "period.reopened",
+        f"/v2/periods/reopen{OF}",
+        {"first_day": LATEST, "reason": "late"},
+    ),
+]
+"""Of usage from May to July: closed, made final, and each invoice to another end."""
 
 
 @pytest.fixture
@@ -137,6 +203,7 @@ def acts(api: Api, receipts: list[str]) -> list[tuple[str, str, str, Any]]:
             {"versions": versions[:1]},
         ),
         ("POST /v2/prices/proposals", "price.pulled", "/v2/prices/proposals", {}),
+        *BILLING,
     ]
 
 
@@ -149,11 +216,19 @@ def test_an_act_of_every_route_has_a_line_with_its_key_and_request(
         api.post("/v2/events", json.loads(wire(f"e-{n}")), key="acme").json()["receipt"]
         for n in (1, 2)
     ]
+    for month in (5, 6, 7):
+        used = {"model": "gpt", "quantities": {"tokens.input": 1000}}
+        event = wire(f"m-{month}", time=f"2026-{month:02}-05T10:00:00Z", data=used)
+        assert api.post("/v2/events", json.loads(event), key="acme").status_code == 200
     before = len(api.tallybook.audit_log.list())
     known = set()
     for number, (route, act, path, document) in enumerate(acts(api, receipts)):
         method, _, template = route.partition(" ")
         known.add(f"{method} {template.replace('{tenant}', '/v2/tenants/{tenant}', 1)}")
+        if document.get("first_day") == LATEST:
+            listed = api.get(f"/v2/periods{OF}", key="platform").json()["periods"]
+            closed = [one["first_day"] for one in listed if one["state"] == "closed"]
+            document = {**document, "first_day": closed[-1]}
         headers = {"X-Request-Id": f"req-{number}", "Idempotency-Key": f"k-{number}"}
         answer = api.call(method, path, key="platform", json=document, headers=headers)
         assert answer.status_code == 200, (route, answer.text)
