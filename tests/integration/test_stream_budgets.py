@@ -61,6 +61,8 @@ def test_a_stop_that_another_process_commits_reaches_an_open_stream(
     """With its numbers, and once."""
     cap(other, "monthly", "10")
     with server.hello("s-1") as client:
+        # A frame is taken once the session has looked at what was reached before it.
+        assert told(client, "looked") == []
         assert spend(other, "h-1", "10") == "allow"
         frame = client.receive("budget.exhausted")
         assert frame.pop("at") is not None

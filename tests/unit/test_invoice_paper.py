@@ -52,6 +52,7 @@ def test_another_process_at_another_place_prints_the_same_bytes(printer: TypstPr
         "TZ": "Pacific/Auckland",
         "LC_ALL": "C",
         "PYTHONHASHSEED": "7",
+        "PYTHONPATH": os.pathsep.join(sys.path),
         "SOURCE_DATE_EPOCH": "1",
     }
     command = [sys.executable, "-c", _DIGESTS]
