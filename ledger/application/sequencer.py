@@ -292,6 +292,7 @@ class Sequencer:
         outcomes: Sequence[Outcome],
         begun_s: float,
     ) -> None:
+        done_s = time.monotonic()
         # Before anything else is done: the answers of those who wait on an event loop.
         self._answers.flush()
         self.watch.done(
@@ -301,7 +302,7 @@ class Sequencer:
                 [one.origin for one in live],
                 queued_s=min(one.queued_s for one in live),
                 begun_s=begun_s,
-                done_s=time.monotonic(),
+                done_s=done_s,
             )
         )
 
