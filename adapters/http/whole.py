@@ -9,6 +9,7 @@ application works on any server; only ours offers this, in the scope under `WHOL
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import ref
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
@@ -17,7 +18,7 @@ WHOLE = "tallybook.whole"
 
 
 class Whole:
-    """One request and its answer.
+    """One request and its answer; of no use any more once uvicorn is done with the request.
 
     Args:
         cycle: uvicorn's part for the request.
@@ -26,12 +27,14 @@ class Whole:
     __slots__ = ("_cycle",)
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
+        # The cycle has the scope that this is in. Were it kept here, every request would leave a
+        # circle of a dozen objects to the collector, which stops the process to take them away.
+        self._cycle = ref(cycle)
 
     def body(self) -> bytes | None:
         """Take the body, if it is all there; None where it has to be received."""
-        cycle = self._cycle
-        if cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue:
+        cycle = self._cycle()
+        if cycle is None or cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue:
             return None
         cycle.flow.resume_reading()
         cycle.message_event.clear()
@@ -54,9 +57,10 @@ class Whole:
         Raises:
             ValueError: a header would begin another one; nothing was sent.
         """
-        cycle = self._cycle
+        cycle = self._cycle()
         if (
-            cycle.response_started
+            cycle is None
+            or cycle.response_started
             or cycle.disconnected
             or cycle.flow.write_paused
             or cycle.scope["method"] == "HEAD"

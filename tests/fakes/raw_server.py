@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from weakref import ref
 
 import uvloop
 from fakes.http_world import FixedKeyring, Watching
@@ -55,6 +56,10 @@ class Answered(NamedTuple):
         return str(document["code"])
 
 
+class Mark:
+    """Lives as long as the ASGI scope that it is put into."""
+
+
 class RawServer:
     """The server, in a thread.
 
@@ -67,12 +72,14 @@ class RawServer:
         port: where it listens.
         refused: codes of what never came to the application.
         seen: paths of requests that did.
+        marks: of the scopes of those requests, as long as these are there.
         server: itself.
     """
 
     def __init__(self, loop: str, limits: Limits, *, body_timeout_s: float = PATIENCE_S) -> None:
         self.refused: list[str] = []
         self.seen: list[str] = []
+        self.marks: list[ref[Mark]] = []
         self._go = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._socket.setblocking(False)
@@ -154,6 +161,8 @@ class RawServer:
             await receive()
             return
         self.seen.append(scope["path"])
+        mark = scope["mark"] = Mark()
+        self.marks.append(ref(mark))
         body = b"{}"
         if scope["path"] == "/wait":
             while not self._go.is_set():

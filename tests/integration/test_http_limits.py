@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -61,6 +62,22 @@ def test_requests_on_one_connection_are_answered_in_turn(make: Make) -> None:
         assert [client.answer().body for _ in bodies] == bodies
         client.send(request("/echo", method="POST", body=b"last"))
         assert client.answer().body == b"last"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/echo"])
+def test_an_answered_request_leaves_nothing_to_the_cycle_collector(make: Make, path: str) -> None:
+    """A circle in each would stop the server for its collection every few thousand requests."""
+    server = make()
+    gc.disable()
+    try:
+        with RawClient(server.port) as client:
+            # The last request of a connection is kept until there is another one.
+            for _ in range(3):
+                client.send(request(path, method="POST", body=b"{}"))
+                assert client.answer().status == 200
+            until(lambda: [mark() is None for mark in server.marks] == [True, True, False])
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/echo"])
