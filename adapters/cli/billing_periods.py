@@ -8,7 +8,14 @@ import typer
 
 from adapters.cli.output import JsonOption, TenantOption, number, out, print_json, table
 from adapters.cli.plans import read_day
-from adapters.cli.protection_output import AnyTenantOption, ByOption, NeededReasonOption, say, user
+from adapters.cli.protection_output import (
+    AnyTenantOption,
+    ByOption,
+    NeededReasonOption,
+    say,
+    user,
+    warn,
+)
 from adapters.cli.services import OpenServices
 from ledger.application.billing_close import GRACE_HOURS, MAX_GRACE_HOURS
 from ledger.application.documents.invoices import (
@@ -53,6 +60,7 @@ def _register_changes(period: typer.Typer, open_services: OpenServices) -> None:
             f"{number(report.periods)} periods closed, {number(len(report.drafts))} invoices"
             f" drafted{f', {number(finalized)} made final' if finalize else ''}"
         )
+        warn(report.warnings)
 
     @period.command()
     def reopen(
@@ -83,8 +91,9 @@ def _register_status(period: typer.Typer, open_services: OpenServices) -> None:
         """Show a tenant's closed periods and the one that is next."""
         with open_services() as services:
             statuses = services.periods.status(tenant)
+            warnings = services.periods.warnings(tenant)
         if json:
-            print_json(periods_document(statuses))
+            print_json(periods_document(statuses, warnings))
             return
         columns = (("from", False), ("to before", False), ("state", False), ("invoice", False))
         rows = (
@@ -92,3 +101,4 @@ def _register_status(period: typer.Typer, open_services: OpenServices) -> None:
             for one in statuses
         )
         out().print(table(columns, rows))
+        warn(warnings)

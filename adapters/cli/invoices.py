@@ -18,6 +18,7 @@ from adapters.cli.protection_output import (
     ReasonOption,
     say,
     user,
+    warn,
 )
 from adapters.cli.services import OpenServices
 from adapters.cli.writing import OutputOption, write_output
@@ -79,7 +80,8 @@ def _register_reads(invoice: typer.Typer, open_services: OpenServices) -> None:
         """List invoices and credit notes."""
         with open_services() as services:
             rows = services.invoicing.list(tenant=tenant, status=status, limit=limit + 1)
-        document = invoices_document(rows[:limit], more=len(rows) > limit)
+            warnings = services.invoicing.warnings(rows[:limit])
+        document = invoices_document(rows[:limit], more=len(rows) > limit, warnings=warnings)
         if json:
             print_json(document)
             return
@@ -105,6 +107,7 @@ def _register_reads(invoice: typer.Typer, open_services: OpenServices) -> None:
         out().print(table(columns, cells))
         if document["more"]:
             say("there are more; see --limit")
+        warn(warnings)
 
     @invoice.command()
     def show(id: IdArgument, tenant: TenantOption, *, json: JsonOption = False) -> None:
@@ -115,6 +118,7 @@ def _register_reads(invoice: typer.Typer, open_services: OpenServices) -> None:
             print_json(invoice_document(stored))
         else:
             _show(stored.invoice, stored.status.value)
+            warn(stored.warnings)
 
     @invoice.command()
     def export(
@@ -171,6 +175,7 @@ def _register_moves(invoice: typer.Typer, open_services: OpenServices) -> None:
             print_json(invoice_document(stored))
         else:
             say(f"{stored.invoice.number} is {stored.status}")
+            warn(stored.warnings)
 
     @invoice.command()
     def pay(
@@ -205,7 +210,7 @@ def _register_moves(invoice: typer.Typer, open_services: OpenServices) -> None:
         by: ByOption = "",
         json: JsonOption = False,
     ) -> None:
-        """Take a final invoice back; it keeps its number."""
+        """Take a final invoice back; it keeps its number, and its period is to be reopened."""
         move(InvoiceStatus.VOID, id, tenant, by, reason, json=json)
 
 

@@ -12,7 +12,8 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from adapters.cli.output import ExitCode, number, out, print_json, table
+from adapters.cli.output import ExitCode, err, number, out, print_json, table
+from ledger.application.billing_warnings import BillingWarning
 from ledger.application.documents.protection import outcome_document
 from ledger.domain.commands import Outcome
 from ledger.domain.errors import InvalidInput
@@ -146,6 +147,12 @@ def moment(at: int, timezone: str) -> str:
 def say(line: str) -> None:
     """Print a line for people."""
     out().print(line, markup=False, soft_wrap=True)
+
+
+def warn(warnings: Iterable[BillingWarning]) -> None:
+    """Print warnings for people, where notes and errors go."""
+    for one in warnings:
+        err().print(f"warning [{one.code}]: {one.detail}", markup=False, soft_wrap=True)
 
 
 # -- answers --------------------------------------------------------------------------

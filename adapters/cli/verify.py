@@ -11,9 +11,10 @@ import typer
 from rich.text import Text
 
 from adapters.cli.output import ExitCode, JsonOption, err, number, out, print_json
-from adapters.cli.protection_output import user
+from adapters.cli.protection_output import user, warn
 from adapters.cli.services import OpenServices
 from ledger.application.audit_log import AuditLog
+from ledger.application.documents.invoices import warnings_document
 from ledger.application.replay import Difference
 from ledger.application.verify import Progress, VerifyReport, keep
 from ledger.application.verify_all import verify_all
@@ -96,11 +97,13 @@ def _document(report: VerifyReport) -> dict[str, object]:
         "deep": report.deep,
         "difference_count": report.total,
         "differences": [msgspec.structs.asdict(one) for one in report.differences],
+        "warnings": warnings_document(report.warnings),
     }
 
 
 def _show(report: VerifyReport) -> None:
     console = out()
+    warn(report.warnings)
     console.print(
         f"{number(report.tenants)} tenants, {number(report.commits)} commits,"
         f" {number(report.entries)} entries in {report.seconds:.1f} s"

@@ -20,11 +20,13 @@ from ledger.application.billing_ports import (
     InvoiceRow,
 )
 from ledger.application.billing_rates import Drafted, Due, Rates
+from ledger.application.billing_warnings import BillingWarning, all_unbilled, unbilled_warnings
 from ledger.application.subscriptions import MAX_ATTEMPTS, busy
 from ledger.domain import billing_decisions as decisions
 from ledger.domain.billing_account import AccountCommit, BillingAccount, Event, evolve
 from ledger.domain.billing_calendar import Span
 from ledger.domain.billing_drafts import Place
+from ledger.domain.billing_voids import waits
 from ledger.domain.errors import InvalidInput, Refused
 from ledger.domain.invoices import Invoice, InvoiceStatus, to_document
 from ledger.domain.periods import day_start, to_us, zone
@@ -59,11 +61,13 @@ class CloseReport(msgspec.Struct, frozen=True):
         tenants: looked at.
         periods: closed, by this call alone.
         drafts: ids by tenant name, of those periods that owe something.
+        warnings: of what is on no invoice that asks for it, of all tenants looked at.
     """
 
     tenants: int
     periods: int
     drafts: Sequence[tuple[str, str]]
+    warnings: Sequence[BillingWarning] = ()
 
 
 class PeriodStatus(msgspec.Struct, frozen=True):
@@ -114,6 +118,9 @@ class Periods:
     ) -> CloseReport:
         """Close every period whose grace is over; again, or beside another, it closes what is left.
 
+        A tenant whose latest invoice is void is left as it is, with a warning, until people
+        reopened the period of that invoice.
+
         Args:
             by: who does it.
             tenant: only this one's.
@@ -136,6 +143,7 @@ class Periods:
         told = progress or _silent
         tenants = periods = 0
         drafts: list[tuple[str, str]] = []
+        warnings: list[BillingWarning] = []
         pieces = [[self._store.place(tenant)]] if tenant is not None else self._pieces()
         for places in pieces:
             tenants += len(places)
@@ -143,7 +151,19 @@ class Periods:
                 periods += 1
                 if done.draft is not None:
                     drafts.append((done.due.place.tenant, done.draft.id))
-        return CloseReport(tenants, periods, drafts)
+            accounts = self._store.accounts([place.tenant_id for place in places])
+            warnings += unbilled_warnings(
+                self._store, [(one, accounts[one.tenant_id]) for one in places]
+            )
+        return CloseReport(tenants, periods, drafts, warnings)
+
+    def warnings(self, tenant: str | None = None) -> Sequence[BillingWarning]:
+        """Return what of one tenant, or of all, is on no invoice that asks for it.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+        """
+        return all_unbilled(self._store, tenant=tenant)
 
     def reopen(self, tenant: str, *, first_day: date, by: str, reason: str) -> PeriodStatus:
         """Ask to reopen the latest closed period; the second of two people reopens it.
@@ -276,7 +296,7 @@ class Periods:
             begins = account.begins_on(firsts.get(place.tenant_id))
             if begins is None:
                 continue
-            if account.reopened and not reopened:
+            if waits(account) or (account.reopened and not reopened):
                 continue
             span = account.span_on(begins, timezone=place.timezone)
             if self._end(place, span) <= until:

@@ -20,6 +20,7 @@ from ledger.application.billing_ports import (
     InvoiceFilter,
     InvoiceRow,
 )
+from ledger.application.billing_warnings import BillingWarning, unbilled_warnings
 from ledger.application.subscriptions import MAX_ATTEMPTS, busy
 from ledger.domain import billing_decisions as decisions
 from ledger.domain.billing_account import (
@@ -53,10 +54,17 @@ AT_ONCE = 20
 
 
 class StoredInvoice(msgspec.Struct, frozen=True):
-    """An invoice or credit note and where it is."""
+    """An invoice or credit note and where it is.
+
+    Attributes:
+        status: where.
+        invoice: the document.
+        warnings: what of it people have to look at.
+    """
 
     status: InvoiceStatus
     invoice: Invoice
+    warnings: Sequence[BillingWarning] = ()
 
 
 class SeriesReport(msgspec.Struct, frozen=True):
@@ -100,7 +108,25 @@ class Invoicing:
         Raises:
             NotFound: ``unknown_tenant``, ``unknown_invoice``.
         """
-        return _stored(self._row(self._store.place(tenant), id))
+        place = self._store.place(tenant)
+        row = self._row(place, id)
+        return msgspec.structs.replace(_stored(row), warnings=self.warnings([row], place=place))
+
+    def warnings(
+        self, rows: Sequence[InvoiceRow], *, place: Place | None = None
+    ) -> Sequence[BillingWarning]:
+        """Return what of some invoices people have to look at.
+
+        Args:
+            rows: as listed.
+            place: whose they are; None where they say so themselves.
+        """
+        void = [row for row in rows if row.status is InvoiceStatus.VOID]
+        accounts = self._store.accounts({row.tenant_id for row in void}) if void else {}
+        places = {row.tenant_id: place or _place(row) for row in void}
+        ids = {(places[row.tenant_id].tenant, row.id) for row in void}
+        found = unbilled_warnings(self._store, [(places[id], accounts[id]) for id in places])
+        return [one for one in found if (one.tenant, one.invoice) in ids]
 
     def list(
         self,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from ledger.application.billing_warnings import BillingWarning
 from ledger.application.expiry import expire
 from ledger.application.jobs import Check, Job
 from ledger.application.services import Services
@@ -86,11 +87,18 @@ def _close(services: Services, check: Check) -> Mapping[str, int]:
             )
     # What people opened again they also close: until then they have something to put right.
     report = services.periods.close(by=BY, reopened=False, progress=lambda step: check())
+    _warn(report.warnings)
     return {
         "tenants": report.tenants,
         "periods": report.periods,
         "drafts": len(report.drafts),
+        "warnings": len(report.warnings),
     }
+
+
+def _warn(warnings: Sequence[BillingWarning]) -> None:
+    for one in warnings:
+        _log.warning("%s: %s", one.code, one.detail)
 
 
 def _expire_credit(services: Services, check: Check) -> Mapping[str, int]:
@@ -115,4 +123,10 @@ def _verify(services: Services, check: Check) -> Mapping[str, int]:
     keep(services.audit_log, report, tenant=None, who=BY, via=VIA)
     for one in report.differences:
         _log.error("verify: %s [%s] %s", one.tenant or "-", one.code, one.what)
-    return {"commits": report.commits, "entries": report.entries, "differences": report.total}
+    _warn(report.warnings)
+    return {
+        "commits": report.commits,
+        "entries": report.entries,
+        "differences": report.total,
+        "warnings": len(report.warnings),
+    }

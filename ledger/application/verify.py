@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from ledger.application.audit_log import OK, AuditLog
+from ledger.application.billing_warnings import BillingWarning
 from ledger.application.ports import AskedKeys, AuditView, StoredCommit, TenantRow
 from ledger.application.recorded import taken_fingerprint, taken_key
 from ledger.application.replay import (
@@ -78,6 +79,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
         deep: whether fingerprints and amounts were computed again too.
         differences: the first ones.
         total: how many there were.
+        warnings: what is as the log says, and has to be looked at all the same.
     """
 
     tenants: int
@@ -90,6 +92,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     deep: bool
     differences: Sequence[Difference]
     total: int
+    warnings: Sequence[BillingWarning] = ()
 
     @property
     def clean(self) -> bool:
@@ -119,12 +122,14 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
         commits: commits read.
         head: the log's last notification id then.
         deep: whether fingerprints and amounts were computed again too.
+        warnings: how many there were.
     """
 
     differences: int
     commits: int
     head: int
     deep: bool
+    warnings: int = 0
 
 
 def keep(
@@ -143,7 +148,11 @@ def keep(
         Unavailable: it could not be written, or it is unknown whether it was.
     """
     kept = Verified(
-        differences=report.total, commits=report.commits, head=report.head, deep=report.deep
+        differences=report.total,
+        commits=report.commits,
+        head=report.head,
+        deep=report.deep,
+        warnings=len(report.warnings),
     )
     log.write(
         act=ACT,

@@ -36,8 +36,9 @@ def verify_all(
         *price_differences(reads=services.reads, prices=services.prices, tenant=tenant),
         *services.billing_differences(tenant=tenant),
     ]
-    if not more:
-        return report
     return msgspec.structs.replace(
-        report, differences=[*report.differences, *more], total=report.total + len(more)
+        report,
+        differences=[*report.differences, *more],
+        total=report.total + len(more),
+        warnings=services.periods.warnings(tenant),
     )

@@ -31,6 +31,7 @@ from ledger.domain.billing_account import (
 )
 from ledger.domain.billing_calendar import Holding, Span, months
 from ledger.domain.billing_periods import BillingCycle
+from ledger.domain.billing_voids import waits
 from ledger.domain.errors import InvalidInput, InvariantViolation, NotFound, Refused
 from ledger.domain.invoice_parts import Party
 from ledger.domain.invoices import DocumentKind, Invoice, InvoiceStatus, allowed
@@ -224,7 +225,9 @@ def reopen(
             f"only the latest closed period can be reopened, which begins on {last.first_day}",
             code="not_the_latest_period",
         )
-    if last.reopened or account.closing is not None:
+    # A reopened period whose invoice was voided since has that to release.
+    again = last.reopened and not waits(account)
+    if again or account.closing is not None:
         raise Refused(
             f"the period from {first_day} on is open or closing already", code="period_not_closed"
         )
@@ -277,8 +280,8 @@ def move(
 
     Raises:
         NotFound: ``unknown_invoice``.
-        Refused: ``invalid_status``, ``has_credit_notes``; ``later_invoices`` for a void invoice
-            that no reopening could release.
+        Refused: ``invalid_status``, ``has_credit_notes``; ``later_invoices`` and
+            ``period_closing`` for a void invoice that no reopening could release.
     """
     head = head_of(account, id)
     if head.status is status:
@@ -355,6 +358,12 @@ def _check_move(account: BillingAccount, id: str, to: InvoiceStatus) -> None:
 
 def _check_latest(account: BillingAccount, id: str) -> None:
     """Check that no invoice closed later stands: reopening goes from the latest back."""
+    if account.closing is not None:
+        raise Refused(
+            f"the close of the period from {account.closing.first_day} on has begun, so what {id}"
+            " billed could not be billed anew; let the close end, or run it again, first",
+            code="period_closing",
+        )
     for one in reversed(account.closes):
         if one.invoice == id:
             return

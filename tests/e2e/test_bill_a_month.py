@@ -123,5 +123,9 @@ def test_a_month_is_billed_explained_and_credited(run: Run, tmp_path: Path) -> N
     assert "INV-CN" in run("invoice", "numbers")
     assert answer("invoice", "pay", "2026-01-01", "-t", "acme")["status"] == "paid"
     acts = {line["act"] for line in answer("audit", "list", "--limit", "100")}
+    [told] = answer("invoice", "void", "2026-02-01", "-t", "acme")["warnings"]
+    assert (told["code"], told["number"]) == ("unbilled_voided_invoice", "INV-000002")
+    verified = answer("verify")
+    assert (verified["clean"], verified["warnings"]) == (True, [told])
     assert "clean" in run("verify")
     assert {"plan.published", "period.closed", "invoice.credited", "invoice.moved"} <= acts

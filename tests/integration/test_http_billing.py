@@ -33,7 +33,7 @@ def api(postgres_run: Run) -> Iterator[Api]:
     with postgres_run.database(migrated=True) as url, http_world(url) as opened:
         opened.keyring.add("second", tenant=None, scopes=("finance",))
         opened.keyring.add("reader", tenant=None, scopes=("read",))
-        for tenant in ("acme", "globex", "hooli", "initech"):
+        for tenant in ("acme", "globex", "hooli", "initech", "umbrella"):
             opened.tallybook.tenants.open(tenant)
         for meter in ("tokens.input", "tool.calls"):
             key = PriceKey("openai", "chat", meter)
@@ -341,6 +341,38 @@ def test_a_period_is_opened_again_by_two_keys(api: Api) -> None:
         ("key:key-second", "not_the_latest_period"),
         ("key:key-second", "ok"),
     ]
+
+
+def test_a_void_invoice_is_told_of_until_its_period_is_reopened(api: Api) -> None:
+    """By the void itself, the invoice, lists, the period and the close; its tenant reads it too."""
+    use(api, "umbrella", "one", tool_calls=8)
+    of = {"tenant": "umbrella"}
+    close = ("/v2/periods/close", {**of, "grace_hours": 0, "finalize": True})
+    assert got(post(api, *close))["warnings"] == []
+    path = "/v2/invoices/2026-01-01"
+    [told] = got(api.post(f"{path}/void?tenant=umbrella", key="platform"))["warnings"]
+    detail = told.pop("detail")
+    assert "reopen the period from" in detail
+    assert told == {
+        "code": "unbilled_voided_invoice",
+        **of,
+        "first_day": "2026-01-01",
+        "invoice": "2026-01-01",
+        "number": ask(api, path, **of)["invoice"]["number"],
+        "amount": ask(api, path, **of)["invoice"]["due"],
+        "currency": "USD",
+    }
+    whole = {**told, "detail": detail}
+    api.keyring.add("umbrella", tenant="umbrella")
+    for answer in (
+        ask(api, path, key="umbrella"),
+        ask(api, "/v2/invoices", key="umbrella"),
+        ask(api, "/v2/invoices", status="void"),
+        ask(api, "/v2/periods", **of),
+        got(post(api, *close)),
+    ):
+        assert answer["warnings"] == [whole]
+    assert ask(api, "/v2/invoices", status="paid")["warnings"] == []
 
 
 # -- the journal ------------------------------------------------------------------------

@@ -58,6 +58,7 @@ def run(one: World, *arguments: str, log: MemoryAuditLog | None = None) -> Resul
             prices=None,
             audit_log=kept,
             billing_differences=lambda tenant: [],
+            periods=SimpleNamespace(warnings=lambda tenant: []),
         )
 
     verify.register(app, open_services)

@@ -64,8 +64,8 @@ ASKING = {
     "keys": {"list", "show", "now"},
     "plans": {"plan", "list"},
     "subscriptions": {"show", "for_tenant"},
-    "periods": {"preview", "status", "for_tenant"},
-    "invoicing": {"invoice", "list", "series", "settings", "for_tenant"},
+    "periods": {"preview", "status", "warnings", "for_tenant"},
+    "invoicing": {"invoice", "list", "series", "settings", "warnings", "for_tenant"},
     "jobs": {"is_due", "tick", "standings", "runs"},
     "prices": {"find", "list", "diff", "at", "markups", "rate_unpriced"},
 }

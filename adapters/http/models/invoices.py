@@ -90,11 +90,28 @@ class InvoiceDocument(Answered):
     digest: Digest = ""
 
 
+class WarningDocument(Answered):
+    """What people have to look at; nothing is refused for it."""
+
+    code: Annotated[str, Field(examples=["unbilled_voided_invoice"])]
+    tenant: str
+    first_day: Annotated[Day, Field(description="Of the period.")]
+    invoice: Annotated[str, Field(description="Its id.")]
+    number: str | None
+    amount: Annotated[Amount | None, Field(description="What it is about.")]
+    currency: str | None
+    detail: Annotated[str, Field(description="What it is, and what to do, for people.")]
+
+
+Warnings = Annotated[list[WarningDocument], Field(description="What people have to look at.")]
+
+
 class StoredInvoiceDocument(Answered):
     """An invoice or a credit note, and where it is."""
 
     status: Status
     invoice: InvoiceDocument
+    warnings: Warnings
 
 
 class PreviewDocument(Answered):
@@ -125,6 +142,7 @@ class InvoicesDocument(Answered):
 
     invoices: list[InvoiceHeadDocument]
     next: Next
+    warnings: Warnings
 
 
 class FinalizedDocument(Answered):
@@ -209,6 +227,7 @@ class PeriodsDocument(Answered):
 
     periods: list[PeriodDocument]
     next: Next
+    warnings: Warnings
 
 
 class CloseRequest(Request):
@@ -233,6 +252,7 @@ class ClosedDocument(Answered):
     periods: Annotated[int, Field(ge=0, description="Closed, by this call alone.")]
     drafts: list[DraftDocument]
     finalized: Count
+    warnings: Warnings
 
 
 class ReopenRequest(Request):

@@ -93,7 +93,10 @@ def _add_moves(api: APIRouter, doors: Doors) -> None:
 
     @api.post(f"{INVOICE}/void", response_model=StoredInvoiceDocument, openapi_extra=body)
     def void(context: Annotated[Context, change], invoice: Id) -> Any:
-        """Take a final invoice back; it keeps its number. Again is nothing."""
+        """Take a final invoice back; it keeps its number. Again is nothing.
+
+        `warnings` say which period two keys have to reopen, so that its money is billed anew.
+        """
         return move(context, invoice, InvoiceStatus.VOID)
 
 

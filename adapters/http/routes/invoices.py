@@ -112,7 +112,9 @@ def _heads(context: Context, listing: Listing, page: Page, **only: Any) -> Docum
         **only,
     )
     shown, following = listing.page(rows, page.limit, lambda one: (one.tenant_id, one.id))
-    return Document({"invoices": invoices_document(shown)["invoices"], "next": following})
+    document = invoices_document(shown, warnings=context.invoicing.warnings(shown))
+    del document["more"]
+    return Document({**document, "next": following})
 
 
 def _add_documents(api: APIRouter, doors: Doors, services: Services) -> None:

@@ -18,7 +18,11 @@ from adapters.http.models.invoices import (
 )
 from ledger.application import billing_asks as asks
 from ledger.application.documents.encoding import to_json
-from ledger.application.documents.invoices import close_document, period_document
+from ledger.application.documents.invoices import (
+    close_document,
+    period_document,
+    periods_document,
+)
 from ledger.application.services import Services
 
 MODELS = (CloseRequest, ReopenRequest)
@@ -41,7 +45,9 @@ def router(services: Services) -> APIRouter:
         numbered = list(enumerate(context.services.periods.status(context.tenant)))
         found = numbered if after is None else numbered[after[0] + 1 :]
         shown, following = listing.page(found, page.limit, lambda one: (one[0],))
-        return Document({"periods": [period_document(one) for _, one in shown], "next": following})
+        warnings = context.services.periods.warnings(context.tenant)
+        document = periods_document([one for _, one in shown], warnings)
+        return Document({**document, "next": following})
 
     @api.post(
         "/v2/periods/close",

@@ -7,6 +7,7 @@ from typing import Any
 
 from ledger.application.billing_close import CloseReport, PeriodStatus
 from ledger.application.billing_ports import InvoiceRow
+from ledger.application.billing_warnings import BillingWarning
 from ledger.application.documents.amounts import utc_text
 from ledger.application.documents.encoding import to_plain
 from ledger.application.evidence import EvidenceReport
@@ -20,7 +21,28 @@ from ledger.domain.protection_entries import ChargeReversed
 
 def invoice_document(stored: StoredInvoice) -> dict[str, Any]:
     """Return an invoice or credit note and its status."""
-    return {"status": stored.status.value, "invoice": document_tree(stored.invoice)}
+    return {
+        "status": stored.status.value,
+        "invoice": document_tree(stored.invoice),
+        "warnings": warnings_document(stored.warnings),
+    }
+
+
+def warnings_document(warnings: Sequence[BillingWarning]) -> list[dict[str, Any]]:
+    """Return what people have to look at."""
+    return [
+        {
+            "code": one.code,
+            "tenant": one.tenant,
+            "first_day": one.first_day.isoformat(),
+            "invoice": one.invoice,
+            "number": one.number or None,
+            "amount": None if one.amount is None else to_plain(one.amount),
+            "currency": one.currency or None,
+            "detail": one.detail,
+        }
+        for one in warnings
+    ]
 
 
 def preview_document(draft: Invoice | None) -> dict[str, Any]:
@@ -28,9 +50,18 @@ def preview_document(draft: Invoice | None) -> dict[str, Any]:
     return {"invoice": None if draft is None else document_tree(draft)}
 
 
-def invoices_document(rows: Sequence[InvoiceRow], *, more: bool = False) -> dict[str, Any]:
+def invoices_document(
+    rows: Sequence[InvoiceRow],
+    *,
+    more: bool = False,
+    warnings: Sequence[BillingWarning] = (),
+) -> dict[str, Any]:
     """Return heads of invoices and credit notes; ``more`` says that there are others."""
-    return {"invoices": [_head(row) for row in rows], "more": more}
+    return {
+        "invoices": [_head(row) for row in rows],
+        "more": more,
+        "warnings": warnings_document(warnings),
+    }
 
 
 def _head(row: InvoiceRow) -> dict[str, Any]:
@@ -62,9 +93,14 @@ def period_document(status: PeriodStatus) -> dict[str, Any]:
     }
 
 
-def periods_document(statuses: Sequence[PeriodStatus]) -> dict[str, Any]:
-    """Return a tenant's billing periods."""
-    return {"periods": [period_document(status) for status in statuses]}
+def periods_document(
+    statuses: Sequence[PeriodStatus], warnings: Sequence[BillingWarning] = ()
+) -> dict[str, Any]:
+    """Return billing periods."""
+    return {
+        "periods": [period_document(status) for status in statuses],
+        "warnings": warnings_document(warnings),
+    }
 
 
 def close_document(report: CloseReport, *, finalized: int = 0) -> dict[str, Any]:
@@ -74,6 +110,7 @@ def close_document(report: CloseReport, *, finalized: int = 0) -> dict[str, Any]
         "periods": report.periods,
         "drafts": [{"tenant": tenant, "id": id} for tenant, id in report.drafts],
         "finalized": finalized,
+        "warnings": warnings_document(report.warnings),
     }
 
 
