@@ -225,6 +225,9 @@ def _register_credit(invoice: typer.Typer, open_services: OpenServices) -> None:
             list[str] | None,
             typer.Option("--line", help="NUMBER=NET AMOUNT; may be repeated.", metavar="N=A"),
         ] = None,
+        note: Annotated[
+            str, typer.Option("--id", help="Of the note; the same again is once; default: a new.")
+        ] = "",
         reason: NeededReasonOption = "",
         by: ByOption = "",
         json: JsonOption = False,
@@ -237,6 +240,7 @@ def _register_credit(invoice: typer.Typer, open_services: OpenServices) -> None:
                 id,
                 total=_amount(total, "/total") if total else None,
                 lines=lines,
+                note=note,
                 reason=reason,
                 by=user(by),
             )
@@ -244,6 +248,7 @@ def _register_credit(invoice: typer.Typer, open_services: OpenServices) -> None:
             print_json(invoice_document(stored))
         else:
             _show(stored.invoice, "credit note")
+            say(f"its id is {stored.invoice.id}")
 
 
 def _register_proof(invoice: typer.Typer, open_services: OpenServices) -> None:

@@ -168,11 +168,12 @@ class Context:
         named = named_tenant(document)
         return None if named is None else self.exchange.tenant(named)
 
-    def once(self, run: Callable[[], Kept]) -> bytes:
+    def once(self, run: Callable[[], Kept], *, named: bool = False) -> bytes:
         """Run a command that has no id of its own once for each ``Idempotency-Key``.
 
         Args:
             run: runs it; what it raises is not kept, for then nothing moved.
+            named: it has an id all the same, so the key may be missing.
 
         Returns:
             The answer; for a repetition the one that was kept.
@@ -181,6 +182,8 @@ class Context:
             HttpProblem: ``idempotency_key_missing``.
             Refused: ``idempotency_key_reused``, ``idempotency_key_in_use``.
         """
+        if named and b"idempotency-key" not in self.exchange.headers:
+            return run().answer
         key = self._idempotency_key()
         owner = self.exchange.who.tenant or ""
         repeats = self.services.repeats

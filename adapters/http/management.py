@@ -181,6 +181,11 @@ _IDEMPOTENCY_KEY = {
     "description": "A new one for each command, the same one to repeat it; kept for a day.",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS},
 }
+_WITHOUT_ID = {
+    "required": False,
+    "description": "Needed where the body has no `id`. "
+    "A new one for each command, the same one to repeat it; kept for a day.",
+}
 
 
 def request_body(
@@ -188,6 +193,7 @@ def request_body(
     *,
     example: Mapping[str, Any] | None = None,
     once: bool = False,
+    named: bool = False,
     required: bool = True,
 ) -> dict[str, Any]:
     """Return what FastAPI adds to the schema for a body that the handler reads itself.
@@ -196,6 +202,7 @@ def request_body(
         model: of the body; listed in the ``MODELS`` of its module.
         example: of a body.
         once: the command has no id of its own and needs an ``Idempotency-Key``.
+        named: likewise where the body has no ``id``.
         required: whether there must be a body.
     """
     content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
@@ -206,4 +213,6 @@ def request_body(
     }
     if once:
         described["parameters"] = [_IDEMPOTENCY_KEY]
+    if named:
+        described["parameters"] = [_IDEMPOTENCY_KEY | _WITHOUT_ID]
     return described

@@ -48,6 +48,7 @@ class CreditAsk(msgspec.Struct, frozen=True):
     reason: str
     total: Decimal | None = None
     lines: dict[int, Decimal] | None = None
+    id: str = ""
 
 
 def subscribe(document: Mapping[str, object]) -> SubscribeAsk:
@@ -130,7 +131,7 @@ def credit(document: Mapping[str, object]) -> CreditAsk:
 
     Args:
         document: ``invoice``, ``reason``; ``total`` or ``lines``, an object of net amounts by
-            number of the line.
+            number of the line; ``id``, which the note gets.
 
     Raises:
         InvalidInput: ``invalid_<member>`` or ``unknown_member``.
@@ -140,6 +141,7 @@ def credit(document: Mapping[str, object]) -> CreditAsk:
         "reason": fields.name,
         "total": _amount,
         "lines": _lines,
+        "id": fields.name,
     }
     return CreditAsk(**fields.read_members(document, checks, required=("invoice", "reason")))
 

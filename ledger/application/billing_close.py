@@ -23,11 +23,17 @@ from ledger.application.billing_rates import Drafted, Due, Rates
 from ledger.application.billing_warnings import BillingWarning, all_unbilled, unbilled_warnings
 from ledger.application.subscriptions import MAX_ATTEMPTS, busy
 from ledger.domain import billing_decisions as decisions
-from ledger.domain.billing_account import AccountCommit, BillingAccount, Event, evolve
+from ledger.domain.billing_account import (
+    AccountCommit,
+    BillingAccount,
+    Event,
+    PeriodReopened,
+    evolve,
+)
 from ledger.domain.billing_calendar import Span
 from ledger.domain.billing_drafts import Place
 from ledger.domain.billing_voids import waits
-from ledger.domain.errors import InvalidInput, Refused
+from ledger.domain.errors import InvalidInput, NotFound, Refused
 from ledger.domain.invoices import Invoice, InvoiceStatus, to_document
 from ledger.domain.periods import day_start, to_us, zone
 
@@ -165,8 +171,19 @@ class Periods:
         """
         return all_unbilled(self._store, tenant=tenant)
 
-    def reopen(self, tenant: str, *, first_day: date, by: str, reason: str) -> PeriodStatus:
+    def reopen(
+        self, tenant: str, *, first_day: date, by: str, reason: str, once: str = ""
+    ) -> PeriodStatus:
         """Ask to reopen the latest closed period; the second of two people reopens it.
+
+        While it is open either of them may say so again: it changes nothing.
+
+        Args:
+            tenant: whose.
+            first_day: of the period.
+            by: who asks, or approves.
+            reason: why.
+            once: names the command; the same again changes nothing either.
 
         Raises:
             NotFound: ``unknown_tenant``, ``unknown_period``.
@@ -177,7 +194,16 @@ class Periods:
         for _ in range(MAX_ATTEMPTS):
             account = self._account(place)
             at = to_us(self._store.now())
-            events = decisions.reopen(account, first_day=first_day, by=by, reason=reason, at=at)
+            try:
+                events = decisions.reopen(
+                    account, first_day=first_day, by=by, reason=reason, at=at, once=once
+                )
+            except (NotFound, Refused):
+                if not (account.reopened and self._opened(place, first_day, by)):
+                    raise
+                events = []
+            if not events:
+                return self._state(place, account, first_day)
             save = _save(place, account, events, at=at, by=by)
             try:
                 self._store.save([save])
@@ -185,6 +211,16 @@ class Periods:
                 continue
             return self._state(place, save.account, first_day)
         raise busy(tenant)
+
+    def _opened(self, place: Place, first_day: date, by: str) -> bool:
+        """Tell whether somebody is one of the two who opened a period last."""
+        opened = [
+            event
+            for commit in self._store.history(place.tenant_id)
+            for event in commit.events
+            if isinstance(event, PeriodReopened)
+        ]
+        return bool(opened) and opened[-1].first_day == first_day and by in opened[-1].approvers
 
     def status(self, tenant: str) -> list[PeriodStatus]:
         """Return a tenant's closed periods and the one that is next, one row a period.

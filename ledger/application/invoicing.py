@@ -1,7 +1,7 @@
 """Invoices: made final, paid, voided, credited; listed.
 
 invoicing.finalize("acme", "2026-11-01", by="ann")
-invoicing.credit("acme", "2026-11-01", total=Decimal("10"), reason="outage", by="ann")
+invoicing.credit("acme", "2026-11-01", total=Decimal(10), reason="outage", by="ann", note="cr-7")
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from decimal import Decimal
 
 import msgspec
 
-from ledger.application.billing_close import since_day
 from ledger.application.billing_ports import (
     AccountChanged,
     AccountSave,
@@ -21,20 +20,27 @@ from ledger.application.billing_ports import (
     InvoiceRow,
 )
 from ledger.application.billing_warnings import BillingWarning, unbilled_warnings
+from ledger.application.crediting import Crediting
+from ledger.application.invoice_rows import (
+    StoredInvoice,
+    final_row,
+    number_of,
+    place_of,
+    row_of,
+    save_of,
+    stored_of,
+)
 from ledger.application.subscriptions import MAX_ATTEMPTS, busy
 from ledger.domain import billing_decisions as decisions
 from ledger.domain.billing_account import (
     PLATFORM,
-    AccountCommit,
     BillingAccount,
     BillingDetails,
     Event,
-    evolve,
     tax_of,
 )
 from ledger.domain.billing_drafts import Place, with_displays
-from ledger.domain.credit_notes import credit_note_of
-from ledger.domain.errors import NotFound, Refused
+from ledger.domain.errors import Refused
 from ledger.domain.invoices import (
     Invoice,
     InvoiceStatus,
@@ -43,7 +49,7 @@ from ledger.domain.invoices import (
     invoice_of,
     to_document,
 )
-from ledger.domain.periods import to_us, zone
+from ledger.domain.periods import zone
 
 SERIES = "INV"
 """Series of numbers, unless tenant or platform have another."""
@@ -51,20 +57,6 @@ PAYMENT_DAYS = 14
 """Days until payment is due, unless tenant or platform say otherwise."""
 AT_ONCE = 20
 """Invoices that are made final in one commit."""
-
-
-class StoredInvoice(msgspec.Struct, frozen=True):
-    """An invoice or credit note and where it is.
-
-    Attributes:
-        status: where.
-        invoice: the document.
-        warnings: what of it people have to look at.
-    """
-
-    status: InvoiceStatus
-    invoice: Invoice
-    warnings: Sequence[BillingWarning] = ()
 
 
 class SeriesReport(msgspec.Struct, frozen=True):
@@ -81,11 +73,6 @@ class SeriesReport(msgspec.Struct, frozen=True):
     missing: Sequence[str]
 
 
-def number_of(series: str, place: int) -> str:
-    """Return the number at a place of a series, from 1."""
-    return f"{series}-{place:06d}"
-
-
 class Invoicing:
     """Keeps invoices; thread-safe.
 
@@ -95,6 +82,7 @@ class Invoicing:
 
     def __init__(self, store: BillingStore) -> None:
         self._store = store
+        self._crediting = Crediting(store)
 
     def for_tenant(self, tenant: str) -> Invoicing:
         """Return the same questions about one tenant's rows alone; a foreign name is unknown."""
@@ -109,8 +97,8 @@ class Invoicing:
             NotFound: ``unknown_tenant``, ``unknown_invoice``.
         """
         place = self._store.place(tenant)
-        row = self._row(place, id)
-        return msgspec.structs.replace(_stored(row), warnings=self.warnings([row], place=place))
+        row = row_of(self._store, place, id)
+        return msgspec.structs.replace(stored_of(row), warnings=self.warnings([row], place=place))
 
     def warnings(
         self, rows: Sequence[InvoiceRow], *, place: Place | None = None
@@ -123,7 +111,7 @@ class Invoicing:
         """
         void = [row for row in rows if row.status is InvoiceStatus.VOID]
         accounts = self._store.accounts({row.tenant_id for row in void}) if void else {}
-        places = {row.tenant_id: place or _place(row) for row in void}
+        places = {row.tenant_id: place or place_of(row) for row in void}
         ids = {(places[row.tenant_id].tenant, row.id) for row in void}
         found = unbilled_warnings(self._store, [(places[id], accounts[id]) for id in places])
         return [one for one in found if (one.tenant, one.invoice) in ids]
@@ -197,14 +185,14 @@ class Invoicing:
         """
         place = self._store.place(tenant)
         for _ in range(MAX_ATTEMPTS):
-            row = self._row(place, id)
+            row = row_of(self._store, place, id)
             if row.status is not InvoiceStatus.DRAFT:
                 if row.status is InvoiceStatus.VOID:
                     raise Refused(
                         f"invoice {id} is void, so it cannot become finalized",
                         code="invalid_status",
                     )
-                return _stored(row)
+                return stored_of(row)
             try:
                 self._finalize([(place, id)], by)
             except AccountChanged:
@@ -230,7 +218,7 @@ class Invoicing:
                 continue
             # One a tenant: two of one account would be two commits upon one version.
             first = {row.tenant_id: row for row in reversed(rows)}
-            drafts = [(_place(row), row.id) for row in first.values()]
+            drafts = [(place_of(row), row.id) for row in first.values()]
             drafts.sort(key=lambda draft: draft[0].tenant_id)
             try:
                 done += self._finalize(drafts, by)
@@ -254,7 +242,7 @@ class Invoicing:
         place = self._store.place(tenant)
 
         def decide(account: BillingAccount) -> _Change:
-            row = self._row(place, id)
+            row = row_of(self._store, place, id)
             if row.cites:
                 raise Refused(
                     f"{row.number} is a credit note, which has no payment", code="invalid_status"
@@ -264,91 +252,6 @@ class Invoicing:
 
         self._change(place, by, decide)
         return self.invoice(tenant, id)
-
-    def credit(
-        self,
-        tenant: str,
-        id: str,
-        *,
-        reason: str,
-        by: str,
-        total: Decimal | None = None,
-        lines: Mapping[int, Decimal] | None = None,
-        once: str = "",
-    ) -> StoredInvoice:
-        """Issue a credit note: for a total with tax, for lines, or for all that is left.
-
-        Args:
-            tenant: whose.
-            id: of the invoice.
-            reason: for people.
-            by: who does it.
-            total: to give back, with tax.
-            lines: net amounts by number of the line.
-            once: names the command; the same again returns the note that it issued.
-
-        Raises:
-            NotFound: ``unknown_tenant``, ``unknown_invoice``.
-            InvalidInput: ``invalid_credit``, ``invalid_text``.
-            Refused: ``credit_exceeds_invoice``, ``invalid_status``, ``account_busy``; ``conflict``
-                where the command of this name was another one.
-        """
-        place = self._store.place(tenant)
-        named = f"{id}-cn-{once}" if once else ""
-        for _ in range(MAX_ATTEMPTS):
-            row = self._row(place, id)
-            known = self._store.invoice(place.tenant_id, named) if named else None
-            if known is not None:
-                return _repeated(_stored(known), reason=reason, total=total, lines=lines)
-            if row.cites:
-                raise Refused(
-                    f"{row.number} is a credit note itself; credit the invoice {row.cites}",
-                    code="invalid_status",
-                )
-            account = self._store.accounts([place.tenant_id])[place.tenant_id]
-            invoice = from_document(row.document)
-            # Refused before anything is read of what cannot be credited.
-            decisions.check_creditable(account, id)
-            asked = InvoiceFilter(tenant_id=place.tenant_id, cites=id)
-            earlier = [from_document(one.document) for one in self._store.invoices(asked)]
-            draft = credit_note_of(
-                invoice,
-                id=named or f"{id}-cn{len(earlier) + 1}",
-                reason=reason,
-                earlier=earlier,
-                total=total,
-                lines=lines,
-            )
-            try:
-                return self._issue(place, account, invoice, draft, by)
-            except AccountChanged:
-                continue
-        raise busy(tenant)
-
-    def _issue(
-        self, place: Place, account: BillingAccount, invoice: Invoice, draft: Invoice, by: str
-    ) -> StoredInvoice:
-        now = self._store.now()
-        series = invoice.series + decisions.NOTES
-        issued: list[Invoice] = []
-
-        def make(firsts: Mapping[str, int]) -> Sequence[AccountSave]:
-            note = finalize(
-                draft,
-                series=series,
-                number=number_of(series, firsts[series]),
-                issued_at=now,
-                seller=invoice.seller,
-                buyer=invoice.buyer,
-            )
-            issued.append(note)
-            document = to_document(note)
-            events = decisions.issue_credit_note(account, invoice, note, document)
-            row = _final_row(place, note, document)
-            return [_save(place, account, events, at=now, by=by, put=[row])]
-
-        self._store.save_numbered({series: 1}, make)
-        return StoredInvoice(InvoiceStatus.FINALIZED, issued[-1])
 
     def _finalize(self, asked: Sequence[tuple[Place, str]], by: str) -> int:
         """Make those final that are still drafts; return how many that were."""
@@ -394,12 +297,47 @@ class Invoicing:
                 following[series] += 1
                 document = to_document(final)
                 events = decisions.finalize(account, final, document)
-                put = [_final_row(place, final, document)]
-                saves.append(_save(place, account, events, at=now, by=by, put=put))
+                put = [final_row(place, final, document)]
+                saves.append(save_of(place, account, events, at=now, by=by, put=put))
             return saves
 
         self._store.save_numbered(wanted, make)
         return len(drafts)
+
+    def credit(
+        self,
+        tenant: str,
+        id: str,
+        *,
+        reason: str,
+        by: str,
+        total: Decimal | None = None,
+        lines: Mapping[int, Decimal] | None = None,
+        note: str = "",
+        once: str = "",
+    ) -> StoredInvoice:
+        """Issue a credit note: for a total with tax, for lines, or for all that is left.
+
+        Args:
+            tenant: whose.
+            id: of the invoice.
+            reason: for people.
+            by: who does it.
+            total: to give back, with tax.
+            lines: net amounts by number of the line.
+            note: id that the note gets, unique for the tenant; the same command again returns
+                the note that it issued. "" gives it one, and the same again issues another.
+            once: names a command without such an id; the same again returns its note likewise.
+
+        Raises:
+            NotFound: ``unknown_tenant``, ``unknown_invoice``.
+            InvalidInput: ``invalid_credit``, ``invalid_text``, ``invalid_id``.
+            Refused: ``credit_exceeds_invoice``, ``invalid_status``, ``account_busy``;
+                ``exists_with_different_<member>`` where the id is of another command.
+        """
+        return self._crediting.credit(
+            tenant, id, reason=reason, by=by, total=total, lines=lines, note=note, once=once
+        )
 
     def _change(self, place: Place, by: str, decide: Callable[[BillingAccount], _Change]) -> None:
         for _ in range(MAX_ATTEMPTS):
@@ -408,57 +346,15 @@ class Invoicing:
             if not events:
                 return
             try:
-                save = _save(place, account, events, at=self._store.now(), by=by, put=put)
+                save = save_of(place, account, events, at=self._store.now(), by=by, put=put)
                 self._store.save([save])
             except AccountChanged:
                 continue
             return
         raise busy(place.tenant)
 
-    def _row(self, place: Place, id: str) -> InvoiceRow:
-        row = self._store.invoice(place.tenant_id, id)
-        if row is None:
-            raise NotFound(f"{place.tenant} has no invoice {id[:64]!r}", code="unknown_invoice")
-        return row
-
 
 _Change = tuple[Sequence[Event], Sequence[InvoiceRow]]
-
-
-def _place(row: InvoiceRow) -> Place:
-    invoice = from_document(row.document)
-    return Place(row.tenant_id, row.tenant, invoice.currency, invoice.timezone)
-
-
-def _repeated(
-    stored: StoredInvoice,
-    *,
-    reason: str,
-    total: Decimal | None,
-    lines: Mapping[int, Decimal] | None,
-) -> StoredInvoice:
-    """Return a note that is there already, if the command that asks again is the same.
-
-    Raises:
-        Refused: ``conflict``.
-    """
-    note = stored.invoice
-    given = {line.of_line: line.amount for line in note.lines}
-    if (
-        note.reason != reason
-        or (total is not None and note.total != total)
-        or (lines is not None and given != lines)
-    ):
-        raise Refused(
-            f"the command issued {note.number} already, with another reason or amount; give a new"
-            " command a new name",
-            code="conflict",
-        )
-    return stored
-
-
-def _stored(row: InvoiceRow) -> StoredInvoice:
-    return StoredInvoice(row.status, from_document(row.document))
 
 
 def _final(
@@ -499,32 +395,3 @@ def _final(
         seller=platform.party,
         buyer=details.party,
     )
-
-
-def _final_row(place: Place, invoice: Invoice, document: bytes) -> InvoiceRow:
-    return InvoiceRow(
-        tenant_id=place.tenant_id,
-        id=invoice.id,
-        kind=invoice.kind.value,
-        status=InvoiceStatus.FINALIZED,
-        series=invoice.series,
-        number=invoice.number,
-        first_day=invoice.period.first_day,
-        after_day=invoice.period.after_day,
-        since_day=since_day(invoice),
-        cites=invoice.cites.id if invoice.cites is not None else "",
-        document=document,
-    )
-
-
-def _save(
-    place: Place,
-    account: BillingAccount,
-    events: Sequence[Event],
-    *,
-    at: datetime,
-    by: str,
-    put: Sequence[InvoiceRow] = (),
-) -> AccountSave:
-    commit = AccountCommit(to_us(at), by, tuple(events))
-    return AccountSave(place.tenant_id, evolve(account, commit), commit, put)

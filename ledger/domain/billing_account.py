@@ -101,12 +101,14 @@ class Asked(msgspec.Struct, frozen=True, array_like=True):
         by: who.
         reason: why.
         at: microseconds since the epoch.
+        once: names the command; "" where it has no name.
     """
 
     first_day: date
     by: str
     reason: str
     at: int
+    once: str = ""
 
 
 class InvoiceHead(msgspec.Struct, frozen=True, array_like=True):

@@ -203,9 +203,11 @@ def close(
 
 
 def reopen(
-    account: BillingAccount, *, first_day: date, by: str, reason: str, at: int
+    account: BillingAccount, *, first_day: date, by: str, reason: str, at: int, once: str = ""
 ) -> list[Event]:
     """Ask to reopen the latest closed period, or as the second of two people reopen it.
+
+    The command that asked changes nothing when it is repeated under its name, ``once``.
 
     Raises:
         NotFound: ``unknown_period``.
@@ -233,7 +235,9 @@ def reopen(
         )
     asked = account.asked
     if asked is None or asked.first_day != first_day or at - asked.at > APPROVAL_US:
-        return [ReopeningAsked(Asked(first_day, by, reason, at))]
+        return [ReopeningAsked(Asked(first_day, by, reason, at, once))]
+    if once and asked.once == once:
+        return []
     if _person(asked.by) == _person(by):
         raise Refused(
             f"{asked.by} asked for this already; somebody else has to approve it",
@@ -309,6 +313,9 @@ def issue_credit_note(
     check_creditable(account, invoice.id)
     if note.kind is not DocumentKind.CREDIT_NOTE:
         raise InvariantViolation(f"{note.id} is no credit note")
+    taken = {id for head in account.invoices.values() for id in head.notes}
+    if note.id in taken or note.id in account.invoices:
+        raise InvariantViolation(f"the id {note.id} is taken")
     return [CreditNoteIssued(invoice.id, note.id, note.number, document)]
 
 

@@ -111,7 +111,9 @@ def test_a_month_is_billed_explained_and_credited(run: Run, tmp_path: Path) -> N
         (True, "100", "1")
     ]
     credit = ("invoice", "credit", "2026-01-01", "-t", "acme", "--reason", "outage")
-    note = answer(*credit, "--total", "10")["invoice"]
+    note = answer(*credit, "--total", "10", "--id", "cr-1")["invoice"]
+    assert answer(*credit, "--total", "10", "--id", "cr-1")["invoice"] == note
+    assert "its id is cr-1" in run(*credit, "--total", "10", "--id", "cr-1")
     assert (note["number"], note["total"], note["cites"]["number"]) == (
         "INV-CN-000001",
         "10",

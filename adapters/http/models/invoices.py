@@ -169,6 +169,9 @@ class CreditNoteRequest(Request):
     tenant: Name
     invoice: Annotated[Name, Field(description="Id of the invoice.")]
     reason: Name
+    id: Annotated[
+        Name | None, Field(description="That the note gets; without one, the key is its id.")
+    ] = None
     total: Number | None = None
     lines: Annotated[
         dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")], Number] | None,

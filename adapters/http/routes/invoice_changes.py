@@ -109,14 +109,18 @@ def _add_credit(api: APIRouter, doors: Doors) -> None:
             example={
                 "tenant": "acme",
                 "invoice": "2026-01-01",
+                "id": "outage-7",
                 "total": "10",
                 "reason": "outage",
             },
-            once=True,
+            named=True,
         ),
     )
     def credit(context: Annotated[Context, doors.platform("finance")]) -> Any:
-        """Issue a credit note: for all that is left of an invoice, a total with tax, or lines."""
+        """Issue a credit note: for all that is left of an invoice, a total with tax, or lines.
+
+        With an `id` it may be repeated for good, and an `Idempotency-Key` may be left out.
+        """
         document = context.document()
         check_members_once(context.exchange.body, code="invalid_credit")
         tenant = context.exchange.tenant(named_tenant(document))
@@ -130,12 +134,13 @@ def _add_credit(api: APIRouter, doors: Doors) -> None:
                 lines=ask.lines,
                 reason=ask.reason,
                 by=context.by,
+                note=ask.id,
                 # Also where a crash kept the answer from being kept: money is given back once.
-                once=context.command(),
+                once="" if ask.id else context.command(),
             )
             return Kept(to_json(invoice_document(stored)))
 
-        return Document(context.once(run))
+        return Document(context.once(run, named=bool(ask.id)))
 
 
 def _add_settings(api: APIRouter, doors: Doors) -> None:

@@ -30,7 +30,7 @@ from ledger.application.documents.invoices import (
     preview_document,
     series_document,
 )
-from ledger.application.invoicing import StoredInvoice
+from ledger.application.invoice_rows import StoredInvoice
 from ledger.application.services import Services
 from ledger.domain.invoices import DocumentKind, InvoiceStatus, to_document
 

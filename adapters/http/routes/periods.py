@@ -96,7 +96,12 @@ def router(services: Services) -> APIRouter:
 
         def run() -> Kept:
             status = context.services.periods.reopen(
-                tenant, first_day=ask.first_day, by=context.by, reason=ask.reason
+                tenant,
+                first_day=ask.first_day,
+                by=context.by,
+                reason=ask.reason,
+                # Also where a crash kept the answer from being kept.
+                once=context.command(),
             )
             return Kept(to_json(period_document(status)))
 

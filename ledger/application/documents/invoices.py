@@ -11,7 +11,8 @@ from ledger.application.billing_warnings import BillingWarning
 from ledger.application.documents.amounts import utc_text
 from ledger.application.documents.encoding import to_plain
 from ledger.application.evidence import EvidenceReport
-from ledger.application.invoicing import SeriesReport, StoredInvoice
+from ledger.application.invoice_rows import StoredInvoice
+from ledger.application.invoicing import SeriesReport
 from ledger.domain.billing_evidence import postings_in
 from ledger.domain.entries import UsageRecorded
 from ledger.domain.invoice_parts import document_tree
