@@ -22,6 +22,7 @@ from ledger.application.invoicing import Invoicing
 from ledger.application.key_uses import KeyUseReads
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
+from ledger.application.repeats import Command
 from ledger.application.services import Services
 from ledger.application.subscriptions import Subscriptions
 
@@ -168,11 +169,12 @@ class Context:
         named = named_tenant(document)
         return None if named is None else self.exchange.tenant(named)
 
-    def once(self, run: Callable[[], Kept], *, named: bool = False) -> bytes:
+    def once(self, run: Callable[[Command], Kept], *, named: bool = False) -> bytes:
         """Run a command that has no id of its own once for each ``Idempotency-Key``.
 
         Args:
-            run: runs it; what it raises is not kept, for then nothing moved.
+            run: runs it, told whether it was begun before; what it raises is not kept, for then
+                nothing moved.
             named: it has an id all the same, so the key may be missing.
 
         Returns:
@@ -183,7 +185,7 @@ class Context:
             Refused: ``idempotency_key_reused``, ``idempotency_key_in_use``.
         """
         if named and b"idempotency-key" not in self.exchange.headers:
-            return run().answer
+            return run(Command()).answer
         key = self._idempotency_key()
         owner = self.exchange.who.tenant or ""
         repeats = self.services.repeats
@@ -191,7 +193,7 @@ class Context:
             if attempt.answer is not None:
                 self.exchange.extra.append((b"idempotency-replayed", b"true"))
                 return attempt.answer
-            done = run()
+            done = run(attempt.command)
             attempt.keep(done.answer if done.kept is None else done.kept)
             return done.answer
 

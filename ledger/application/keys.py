@@ -26,9 +26,11 @@ from ledger.domain.errors import InvalidInput, InvariantViolation, NotFound, Ref
 from ledger.domain.keys import (
     ACTIVE,
     ENTROPY_BYTES,
+    ID_BYTES,
     MODES,
     Key,
     digest,
+    id_from,
     id_of,
     is_id,
     mint,
@@ -231,7 +233,8 @@ class IssuedKey(msgspec.Struct, frozen=True):
     """A new key, and its token, which nobody can get again.
 
     Attributes:
-        token: to be shown once; never to be logged.
+        token: to be shown once; never to be logged. "" where an earlier attempt at the command
+            had it, and it is lost.
         key: what it opens.
     """
 
@@ -266,7 +269,7 @@ class Keys:
         self._store = store
         self._entropy = entropy
 
-    def issue(self, document: Mapping[str, object], *, by: str) -> IssuedKey:
+    def issue(self, document: Mapping[str, object], *, by: str, once: str = "") -> IssuedKey:
         """Issue a key.
 
         Args:
@@ -274,12 +277,14 @@ class Keys:
                 the platform), ``mode`` (``live``), ``note``, ``expires_at``, ``networks`` (CIDR),
                 ``per_second`` and ``burst`` (where one is missing it is the other).
             by: who asks for it.
+            once: names the command, 16 hexadecimal digits; the same again returns its key. The
+                key's id is made of it.
 
         Raises:
             InvalidInput: ``invalid_<member>``, ``unknown_member``.
             Refused: ``key_busy`` if the random id is taken each time; nothing was saved.
         """
-        return self._issue(document, by=by, only_first=False)
+        return self._issue(document, by=by, only_first=False, once=once)
 
     def issue_first(self, document: Mapping[str, object], *, by: str) -> IssuedKey | None:
         """Issue a key if there is none at all; None if there is one. Members as in `issue`."""
@@ -290,14 +295,19 @@ class Keys:
         except Refused:
             return None
 
-    def _issue(self, document: Mapping[str, object], *, by: str, only_first: bool) -> IssuedKey:
+    def _issue(
+        self, document: Mapping[str, object], *, by: str, only_first: bool, once: str = ""
+    ) -> IssuedKey:
         terms = _terms(document)
         checked = fields.name(by, "/by")
         for _ in range(MAX_ATTEMPTS):
+            made = fold(self._store.events(_named(once))) if once else None
+            if made is not None:
+                return IssuedKey("", made.key)
             at = to_us(self._store.now())
             if terms["expires_at"] is not None and terms["expires_at"] <= at:
                 fields.fail("/expires_at", "is over already")
-            issued = self._mint(terms, by=checked, at=at)
+            issued = self._mint(terms, by=checked, at=at, once=once)
             try:
                 self._store.save([ApiKey.issue(issued.key)], only_first=only_first)
             except KeyChanged:
@@ -336,7 +346,12 @@ class Keys:
         return to_us(self._store.now())
 
     def rotate(
-        self, id: str, document: Mapping[str, object] | None = None, *, by: str
+        self,
+        id: str,
+        document: Mapping[str, object] | None = None,
+        *,
+        by: str,
+        once: str = "",
     ) -> RotatedKey:
         """Make a key's successor; the old one goes on for a while, then expires.
 
@@ -349,6 +364,7 @@ class Keys:
             document: any of ``overlap_s`` (whole seconds, 0 ends the old one at once) and
                 ``expires_at`` of the successor.
             by: who asks for it.
+            once: names the command, as in `issue`; the same again returns its successor.
 
         Raises:
             NotFound: ``unknown_key``.
@@ -364,12 +380,14 @@ class Keys:
 
         def change() -> RotatedKey:
             old = self._load(id)
+            if once and old.key.successor == _named(once):
+                return RotatedKey(IssuedKey("", self._load(old.key.successor).key), old.key)
             at = self.now()
             self._check_rotation(old.key, at)
             until = at + said.get("overlap_s", OVERLAP_S) * _US
             if old.key.expires_at is not None:
                 until = min(until, old.key.expires_at)
-            issued = self._mint(_inherited(old.key, said, at), by=checked, at=at)
+            issued = self._mint(_inherited(old.key, said, at), by=checked, at=at, once=once)
             old.succeed(issued.key.id, expires_at=until, by=checked, at=at)
             self._store.save([ApiKey.issue(issued.key), old])
             return RotatedKey(issued, old.key)
@@ -417,8 +435,11 @@ class Keys:
                 key=key,
             )
 
-    def _mint(self, terms: Mapping[str, Any], *, by: str, at: int) -> IssuedKey:
-        token = mint(terms["mode"], self._entropy(ENTROPY_BYTES))
+    def _mint(self, terms: Mapping[str, Any], *, by: str, at: int, once: str) -> IssuedKey:
+        entropy = self._entropy(ENTROPY_BYTES)
+        if once:
+            entropy = bytes.fromhex(once) + entropy[ID_BYTES:]
+        token = mint(terms["mode"], entropy)
         id = id_of(token)
         if id is None:
             raise InvariantViolation("a token was made that cannot be read")
@@ -430,6 +451,11 @@ class Keys:
         if found is None:
             raise NotFound(f"there is no key {id[:40]!r}", code="unknown_key")
         return found
+
+
+def _named(once: str) -> str:
+    """Return the id of the key that a command of this name makes."""
+    return id_from(bytes.fromhex(once))
 
 
 def fold(events: Iterable[ApiKey.Event]) -> ApiKey | None:

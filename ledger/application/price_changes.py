@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
+from ledger.application.price_results import ChangeResult
 from ledger.application.price_shelf import Shelf
 from ledger.domain.price_book import PriceBook
 from ledger.domain.price_records import Ref, RetireReason
 from ledger.domain.price_timelines import news, publish
-from ledger.domain.prices import ModelMatch, PriceKey, PriceKind, PriceList, PriceRow
+from ledger.domain.prices import (
+    ModelMatch,
+    PriceKey,
+    PriceKind,
+    PriceList,
+    PriceRow,
+    PriceStatus,
+)
 
 
 class Tally:
@@ -70,6 +78,18 @@ def by_book(shelf: Shelf, versions: Iterable[str]) -> list[tuple[PriceBook, tupl
         book, standing = shelf.find(version)
         found.setdefault(book.id, (book, {}))[1][standing.ref] = None
     return [(book, tuple(refs)) for book, refs in found.values()]
+
+
+def all_are(chosen: Iterable[tuple[PriceBook, tuple[Ref, ...]]], status: PriceStatus) -> bool:
+    """Tell whether chosen rows have a status, each of them."""
+    return all(book.standing(ref).status is status for book, refs in chosen for ref in refs)
+
+
+def as_they_are(chosen: Iterable[tuple[PriceBook, tuple[Ref, ...]]]) -> ChangeResult:
+    """Return chosen rows as what a change led to that is done already."""
+    return ChangeResult(
+        records=tuple(book.record(book.rows[ref]) for book, refs in chosen for ref in refs)
+    )
 
 
 def publish_keys(

@@ -18,6 +18,8 @@ import msgspec
 
 from ledger.application.price_changes import (
     Tally,
+    all_are,
+    as_they_are,
     by_book,
     open_sell_book,
     propose_list,
@@ -188,8 +190,13 @@ class PriceBooks:
 
     # -- decisions ----------------------------------------------------------------------
 
-    def approve(self, versions: Sequence[str], *, by: str) -> ChangeResult:
+    def approve(self, versions: Sequence[str], *, by: str, again: bool = False) -> ChangeResult:
         """Approve rows, held ones too; proposals that contradict them are dropped for good.
+
+        Args:
+            versions: of the rows.
+            by: who approves.
+            again: the command was begun before; where all rows are approved by now, it is done.
 
         Raises:
             InvalidInput: ``invalid_version``.
@@ -201,7 +208,10 @@ class PriceBooks:
             dropped: list[str] = []
             records: list[PriceRecord] = []
             published = 0
-            for book, refs in by_book(shelf, versions):
+            chosen = by_book(shelf, versions)
+            if again and all_are(chosen, PriceStatus.APPROVED):
+                return as_they_are(chosen)
+            for book, refs in chosen:
                 rivals = contradictions(book)
                 against = {
                     other.ref
@@ -313,10 +323,15 @@ class PriceBooks:
 
         return self._rated(self._library.change(decide))
 
-    def retire(self, versions: Sequence[str], *, by: str) -> ChangeResult:
+    def retire(self, versions: Sequence[str], *, by: str, again: bool = False) -> ChangeResult:
         """Retire approved rows and drop proposed ones; the same source does not propose them again.
 
         What an approved row has rated stays as it is.
+
+        Args:
+            versions: of the rows.
+            by: who says so.
+            again: the command was begun before; where all rows are retired by now, it is done.
 
         Raises:
             InvalidInput: ``invalid_version``.
@@ -327,7 +342,10 @@ class PriceBooks:
         def decide(shelf: Shelf, now: datetime) -> ChangeResult:
             records: list[PriceRecord] = []
             published = 0
-            for book, refs in by_book(shelf, versions):
+            chosen = by_book(shelf, versions)
+            if again and all_are(chosen, PriceStatus.RETIRED):
+                return as_they_are(chosen)
+            for book, refs in chosen:
                 keys = {
                     one.row.key
                     for one in map(book.standing, refs)
@@ -350,6 +368,7 @@ class PriceBooks:
         book: str = DEFAULT_BOOK,
         effective_from: datetime | None = None,
         by: str,
+        again: bool = False,
     ) -> ChangeResult:
         """Set a sell book's standing mark-up: sell = cost + ``percent`` %.
 
@@ -362,6 +381,8 @@ class PriceBooks:
             effective_from: None is the beginning of time for a book that is opened by this, and
                 the database's time for one that has published prices.
             by: who says so.
+            again: the command was begun before; without a date, the book's latest mark-up is the
+                one that it set, if it is of this percent.
 
         Raises:
             InvalidInput: ``invalid_book``, ``invalid_markup``.
@@ -375,6 +396,9 @@ class PriceBooks:
             )
             start = effective_from or (EPOCH if fresh else now)
             home = shelf.open(kind=PriceKind.SELL, book=book, provider=ANY, at=now)
+            if again and effective_from is None and home.markups:
+                last = home.markups[-1]
+                start = last.effective_from if last.percent == percent else start
             same = [one for one in home.markups if one.effective_from == start]
             if not same or same[-1].percent != percent:
                 home.set_markup(percent, effective_from=start, by=by, at=now)

@@ -2,16 +2,20 @@
 
     with repeats.attempt(owner="acme", key="k-1", digest=digest) as attempt:
         if attempt.answer is None:
-            attempt.keep(run())
+            attempt.keep(run(attempt.command))
 
-Whoever repeats a command under the same key is answered as the first time, from any process. An
-attempt that dies on the way leaves nothing: the next one runs the command again.
+Whoever repeats a command under the same key is answered as the first time, from any process. The
+claim of the key is stored before the command runs. So an attempt that dies on the way, the command
+done or not, leaves a claim without an answer; the next one runs the command again, under the same
+name, and told that it was begun: by either the command finds what it did.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from typing import Protocol
+
+import msgspec
 
 from ledger.domain.errors import Refused
 
@@ -31,8 +35,26 @@ class KeyInUse(Refused):
     default_code = "idempotency_key_in_use"
 
 
+class Command(msgspec.Struct, frozen=True):
+    """A command that is run under a key.
+
+    Attributes:
+        name: 16 hexadecimal digits: the same in each attempt at it, another one of whatever
+            command the key is used for once its answer is forgotten. "" where it has none.
+        again: an earlier attempt began it, and nobody knows how that ended.
+    """
+
+    name: str = ""
+    again: bool = False
+
+
 class Attempt(Protocol):
     """One attempt at a command; nobody else has one under the same key meanwhile."""
+
+    @property
+    def command(self) -> Command:
+        """Return what is attempted."""
+        ...
 
     @property
     def answer(self) -> bytes | None:
@@ -40,7 +62,7 @@ class Attempt(Protocol):
         ...
 
     def keep(self, answer: bytes) -> None:
-        """Keep the answer once the attempt ends without an error."""
+        """Keep the answer, which is not empty, once the attempt ends without an error."""
         ...
 
 
@@ -48,7 +70,10 @@ class Repeats(Protocol):
     """Where answers are kept."""
 
     def attempt(self, *, owner: str, key: str, digest: bytes) -> AbstractContextManager[Attempt]:
-        """Begin an attempt; it ends with the context, and an error keeps nothing.
+        """Begin an attempt; it ends with the context.
+
+        An error keeps nothing: it is taken to say that nothing was done, and the key may be used
+        for anything. Not so `Unavailable`, and what ends the process: the claim stays.
 
         Args:
             owner: tenant; "" for the platform.

@@ -113,10 +113,15 @@ def mint(mode: str, entropy: bytes) -> str:
     """
     if len(entropy) != ENTROPY_BYTES or mode not in MODES:
         raise InvariantViolation(f"a token needs {ENTROPY_BYTES} random bytes and a mode")
-    id = _digits(entropy[:ID_BYTES], _ID_ALPHABET, ID_LENGTH)
+    id = id_from(entropy[:ID_BYTES])
     secret = _digits(entropy[ID_BYTES:], _ALPHABET, SECRET_LENGTH)
     body = f"tbk_{mode}_{id}_{secret}"
     return body + _checksum(body)
+
+
+def id_from(entropy: bytes) -> str:
+    """Return the id that `ID_BYTES` bytes make."""
+    return _digits(entropy, _ID_ALPHABET, ID_LENGTH)
 
 
 def id_of(token: str) -> str | None:

@@ -85,6 +85,33 @@ def test_each_key_has_a_token_of_its_own(keys: Keys) -> None:
     assert {key.id for key in keys.list()} == {one.key.id, other.key.id}
 
 
+def test_a_key_of_a_named_command_is_issued_once(keys: Keys) -> None:
+    """Whoever repeats it finds the key, whose token nobody has any more."""
+    once, other = "0123456789abcdef", "fedcba9876543210"
+    first = keys.issue(GATEWAY, by="ann", once=once)
+    again = keys.issue(GATEWAY, by="ann", once=once)
+    assert id_of(first.token) == first.key.id
+    assert (again.token, again.key) == ("", first.key)
+    assert keys.issue(GATEWAY, by="ann", once=other).key.id != first.key.id
+    assert len(keys.list()) == 2
+    secret = keys.issue(GATEWAY, by="ann", once="00" * 8).token.rsplit("_", 1)[1]
+    assert secret[:20] != first.token.rsplit("_", 1)[1][:20]
+
+
+def test_a_rotation_of_a_named_command_is_done_once(keys: Keys) -> None:
+    """The same again is answered with its successor; another one is refused as ever."""
+    old = keys.issue(GATEWAY, by="ann").key.id
+    once = "0123456789abcdef"
+    first = keys.rotate(old, {"overlap_s": 60}, by="ann", once=once)
+    again = keys.rotate(old, {"overlap_s": 60}, by="ann", once=once)
+    assert (again.issued.token, again.issued.key, again.old) == ("", first.issued.key, first.old)
+    for name in ("fedcba9876543210", ""):
+        with pytest.raises(Refused) as caught:
+            keys.rotate(old, by="ann", once=name)
+        assert caught.value.code == "already_rotated"
+    assert len(keys.list()) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,6 +13,7 @@ from adapters.postgres.database import Database
 from adapters.postgres.repeats import PostgresRepeats
 from ledger.application.ports import ConnectionLost
 from ledger.application.repeats import KeyInUse, KeyReused
+from ledger.domain.errors import Unavailable
 
 K = {"owner": "acme", "key": "k", "digest": b"1"}
 
@@ -104,6 +107,73 @@ def test_an_attempt_whose_process_dies_blocks_nobody(both: Both, database_url: s
     with pytest.raises(ConnectionLost):
         die()
     assert keep(first, b"three") == b"two"
+
+
+def test_a_command_that_was_begun_is_told_so_under_the_same_name(
+    both: Both, database_url: str
+) -> None:
+    """After the process died, and after nobody knows what the database did; also elsewhere."""
+    first, second = both
+    seen = []
+
+    def begin(repeats: PostgresRepeats, ending: Callable[[], object]) -> None:
+        with repeats.attempt(**K) as attempt:
+            seen.append(attempt.command)
+            attempt.keep(b"one")
+            ending()
+
+    def lose() -> None:
+        raise Unavailable("the connection is gone")
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    for repeats, ending, error in (
+        (first, lambda: cut(database_url), ConnectionLost),
+        (second, lose, Unavailable),
+        (first, stop, KeyboardInterrupt),
+    ):
+        with pytest.raises(error):
+            begin(repeats, ending)
+        with pytest.raises(KeyReused):
+            keep(second, b"two", digest=b"2")
+    begin(second, lambda: None)
+    assert keep(first, b"two") == b"one"
+    assert [one.again for one in seen] == [False, True, True, True]
+    [name] = {one.name for one in seen}
+    assert re.fullmatch("[0-9a-f]{16}", name)
+
+
+def test_a_key_that_is_free_again_names_another_command(both: Both) -> None:
+    """Refused, it was not begun: what comes next under the key, the same too, is new."""
+    first, _ = both
+    seen = []
+
+    def refuse() -> None:
+        with first.attempt(**K) as attempt:
+            seen.append(attempt.command)
+            raise ValueError("no")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no"):
+            refuse()
+    for key in ("k", "l"):
+        with first.attempt(**{**K, "key": key}) as attempt:
+            seen.append(attempt.command)
+    assert len({one.name for one in seen}) == 4
+    assert not any(one.again for one in seen)
+
+
+def test_what_another_process_answered_meanwhile_is_the_answer(both: Both) -> None:
+    """Between the claim and the attempt somebody else may do it all."""
+    first, second = both
+
+    def late(connection: Any, asked: Any, *, again: bool) -> Any:
+        assert keep(second, b"two") is None
+        return type(first)._begin(first, connection, asked, again=again)
+
+    first._begin = late  # type: ignore[method-assign] # somebody is quicker
+    assert keep(first, b"one") == b"two"
 
 
 def test_a_kept_connection_that_died_is_opened_again(both: Both, database_url: str) -> None:

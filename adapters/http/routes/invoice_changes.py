@@ -22,6 +22,7 @@ from ledger.application import billing_asks as asks
 from ledger.application.documents.encoding import to_json
 from ledger.application.documents.invoices import invoice_document
 from ledger.application.documents.plans import details_document, details_from_json
+from ledger.application.repeats import Command
 from ledger.application.services import Services
 from ledger.domain.invoices import InvoiceStatus
 from ledger.domain.json_members import check_members_once
@@ -55,7 +56,7 @@ def _add_final(api: APIRouter, doors: Doors) -> None:
         tenant = context.one_or_all(document)
         fields.read_members(document, {})
 
-        def run() -> Kept:
+        def run(_: Command) -> Kept:
             count = context.services.invoicing.finalize_all(by=context.by, tenant=tenant)
             return Kept(to_json({"finalized": count}))
 
@@ -126,7 +127,7 @@ def _add_credit(api: APIRouter, doors: Doors) -> None:
         tenant = context.exchange.tenant(named_tenant(document))
         ask = asks.credit(document)
 
-        def run() -> Kept:
+        def run(_: Command) -> Kept:
             stored = context.services.invoicing.credit(
                 tenant,
                 ask.invoice,

@@ -21,6 +21,7 @@ from ledger.application import ask_fields as fields
 from ledger.application.documents.encoding import to_json
 from ledger.application.documents.keys import key_document
 from ledger.application.keys import check_may_grant
+from ledger.application.repeats import Command
 from ledger.application.services import Services
 from ledger.domain.errors import NotFound
 from ledger.domain.keys import Key
@@ -64,12 +65,16 @@ def router(services: Services) -> APIRouter:
         ),
     )
     def issue(context: Annotated[Context, enter]) -> Any:
-        """Issue a key; the answer has its token, which nobody can get again."""
+        """Issue a key; the answer has its token, which nobody can get again.
+
+        Repeated under its `Idempotency-Key` it answers the same key with a token of null, also
+        where the first answer got lost on the way: revoke that key then, and issue another.
+        """
         document = _of_one_tenant(context, context.document(tenant=False))
         _check_grant(context, document.get("tenant"), document.get("scopes"))
 
-        def run() -> Kept:
-            issued = context.services.keys.issue(document, by=context.by)
+        def run(command: Command) -> Kept:
+            issued = context.services.keys.issue(document, by=context.by, once=command.name)
             return _shown_once(issued.token, key_document(issued.key, now=services.keys.now()))
 
         return Document(context.once(run))
@@ -85,13 +90,16 @@ def router(services: Services) -> APIRouter:
         openapi_extra=request_body(RotateRequest, example={"overlap_s": 3600}, once=True),
     )
     def rotate(context: Annotated[Context, enter], key: Id) -> Any:
-        """Make a key's successor; the old one goes on for the overlap, then expires."""
+        """Make a key's successor; the old one goes on for the overlap, then expires.
+
+        Repeated under its `Idempotency-Key` it answers the same successor with a token of null.
+        """
         old = _own(context, key)
         check_may_grant(context.exchange.who, tenant=old.tenant, scopes=old.scopes)
         document = context.document(tenant=False)
 
-        def run() -> Kept:
-            rotated = context.services.keys.rotate(key, document, by=context.by)
+        def run(command: Command) -> Kept:
+            rotated = context.services.keys.rotate(key, document, by=context.by, once=command.name)
             now = services.keys.now()
             successor = key_document(rotated.issued.key, now=now)
             replaced = {"replaces": key_document(rotated.old, now=now)}
@@ -149,4 +157,7 @@ def _check_grant(context: Context, tenant: object, scopes: object) -> None:
 
 
 def _shown_once(token: str, document: dict[str, Any]) -> Kept:
+    if not token:
+        # Whoever got it died before it was answered; it is stored nowhere.
+        return Kept(to_json({**document, "token": None}))
     return Kept(to_json({**document, "token": token}), to_json({**document, "token": None}))

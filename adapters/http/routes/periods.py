@@ -23,6 +23,7 @@ from ledger.application.documents.invoices import (
     period_document,
     periods_document,
 )
+from ledger.application.repeats import Command
 from ledger.application.services import Services
 
 MODELS = (CloseRequest, ReopenRequest)
@@ -65,7 +66,7 @@ def router(services: Services) -> APIRouter:
         tenant = context.one_or_all(document)
         ask = asks.close(document)
 
-        def run() -> Kept:
+        def run(_: Command) -> Kept:
             report = context.services.periods.close(
                 by=context.by, tenant=tenant, grace_hours=ask.grace_hours
             )
@@ -94,7 +95,7 @@ def router(services: Services) -> APIRouter:
         tenant = context.exchange.tenant(named_tenant(document))
         ask = asks.reopen(document)
 
-        def run() -> Kept:
+        def run(_: Command) -> Kept:
             status = context.services.periods.reopen(
                 tenant,
                 first_day=ask.first_day,

@@ -21,6 +21,7 @@ from adapters.http.models.prices import (
 from ledger.application import price_asks as asks
 from ledger.application.documents.encoding import to_json
 from ledger.application.documents.prices import tree, tree_of_change
+from ledger.application.repeats import Command
 from ledger.application.services import Services
 
 MODELS = (ApproveRequest, MarkupRequest, PriceRequest, ProposalsRequest, RetireRequest)
@@ -42,7 +43,7 @@ def router(services: Services) -> APIRouter:
         ask = asks.pull(context.document())
         return _once(
             context,
-            lambda: tree(
+            lambda _: tree(
                 context.services.prices.pull(
                     approve=ask.approve, providers=ask.providers, by=context.by
                 )
@@ -60,9 +61,13 @@ def router(services: Services) -> APIRouter:
         """Approve proposed rows, by version or all that are not held; rate what waited."""
         ask = asks.approve(context.document())
 
-        def run() -> object:
+        def run(command: Command) -> object:
             if ask.versions:
-                return tree_of_change(context.services.prices.approve(ask.versions, by=context.by))
+                return tree_of_change(
+                    context.services.prices.approve(
+                        ask.versions, by=context.by, again=command.again
+                    )
+                )
             return tree(context.services.prices.approve_all(providers=ask.providers, by=context.by))
 
         return _once(context, run)
@@ -79,7 +84,9 @@ def router(services: Services) -> APIRouter:
         versions = asks.retire(context.document())
         return _once(
             context,
-            lambda: tree_of_change(context.services.prices.retire(versions, by=context.by)),
+            lambda command: tree_of_change(
+                context.services.prices.retire(versions, by=context.by, again=command.again)
+            ),
         )
 
     @api.post(
@@ -93,9 +100,13 @@ def router(services: Services) -> APIRouter:
         """Set a sell book's standing mark-up: sell = cost + percent %."""
         ask = asks.markup(context.document())
 
-        def run() -> object:
+        def run(command: Command) -> object:
             result = context.services.prices.markup(
-                ask.percent, book=ask.book, effective_from=ask.effective_from, by=context.by
+                ask.percent,
+                book=ask.book,
+                effective_from=ask.effective_from,
+                by=context.by,
+                again=command.again,
             )
             standing = context.services.prices.markups(ask.book)
             return {"markups": tree(standing), **tree_of_change(result)}
@@ -126,7 +137,7 @@ def router(services: Services) -> APIRouter:
         ask = asks.price(context.document())
         return _once(
             context,
-            lambda: tree_of_change(
+            lambda _: tree_of_change(
                 context.services.prices.set(
                     ask.row,
                     kind=ask.kind,
@@ -140,5 +151,5 @@ def router(services: Services) -> APIRouter:
     return api
 
 
-def _once(context: Context, run: Callable[[], object]) -> Document:
-    return Document(context.once(lambda: Kept(to_json(run()))))
+def _once(context: Context, run: Callable[[Command], object]) -> Document:
+    return Document(context.once(lambda command: Kept(to_json(run(command)))))
