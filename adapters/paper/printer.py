@@ -1,7 +1,7 @@
 """Print invoices as PDF with typst, which is compiled into its package and needs no network.
 
 The same document gives the same bytes, in any process and at any time: fonts are those inside the
-package unless the operator names folders, no file is read but the template, and the only date is
+package unless the operator names folders, no file is read but the templates, and the only date is
 the document's own.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
+from adapters.paper.sizes import CHARACTERS, Metrics, sizes_of
 from adapters.paper.view import view_of
 from ledger.domain.errors import InvariantViolation, Unavailable
 from ledger.domain.invoices import Invoice, InvoiceStatus
@@ -39,7 +40,7 @@ class TypstPrinter:
     def __init__(self, *, font_folders: Sequence[Path] = ()) -> None:
         self._font_folders = [str(folder) for folder in font_folders]
         self._lock = Lock()
-        self._compiler: Compiler | None = None
+        self._opened: tuple[Compiler, Metrics] | None = None
         self._template = (_FOLDER / "invoice.typ").read_bytes()
 
     def pdf(self, invoice: Invoice, *, status: InvoiceStatus | None = None) -> bytes:
@@ -62,15 +63,16 @@ class TypstPrinter:
     def _compile(
         self, invoice: Invoice, status: InvoiceStatus | None, format: Literal["pdf", "png"]
     ) -> list[bytes]:
-        view = json.dumps(view_of(invoice, status=status), ensure_ascii=False)
+        view = view_of(invoice, status=status)
         at = invoice.issued_at
         with self._lock:
-            compiler = self._open()
+            compiler, metrics = self._open()
+            view |= sizes_of(view, metrics)
             try:
                 made = compiler.compile(
                     input=self._template,
                     format=format,
-                    sys_inputs={"view": view},
+                    sys_inputs={"view": json.dumps(view, ensure_ascii=False)},
                     timestamp=int(at.timestamp()) if at is not None else _EPOCH,
                 )
             except RuntimeError as error:  # TypstError; the template takes any view
@@ -86,8 +88,8 @@ class TypstPrinter:
                     f"the folder of fonts {folder} is not there", code="fonts_unavailable"
                 )
 
-    def _open(self) -> Compiler:
-        if self._compiler is None:
+    def _open(self) -> tuple[Compiler, Metrics]:
+        if self._opened is None:
             try:
                 from typst import Compiler, Fonts  # noqa: PLC0415 - an extra, and 84 MB to load
             except ImportError:
@@ -97,5 +99,14 @@ class TypstPrinter:
                 ) from None
             self._check_fonts()
             fonts = Fonts(include_system_fonts=False, font_paths=list(self._font_folders))
-            self._compiler = Compiler(font_paths=fonts, ignore_system_fonts=True, root=str(_FOLDER))
-        return self._compiler
+            measuring = Compiler(
+                input=(_FOLDER / "metrics.typ").read_bytes(),
+                font_paths=fonts,
+                ignore_system_fonts=True,
+                root=str(_FOLDER),
+                sys_inputs={"chars": json.dumps(list(CHARACTERS))},
+            )
+            metrics = Metrics.read(measuring.query("<metrics>", field="value", one=True))
+            compiler = Compiler(font_paths=fonts, ignore_system_fonts=True, root=str(_FOLDER))
+            self._opened = compiler, metrics
+        return self._opened

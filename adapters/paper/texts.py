@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from ledger.domain.invoice_parts import ServiceDays
-from ledger.domain.money import EXACT, decimals_of, minor_units, plain
+from ledger.domain.money import minor_units, plain
 
 WIDEST = 32
 """Small letters whose room a word may take in one piece; in more it gets places to break.
@@ -44,6 +44,8 @@ def shortened(value: str, length: int) -> str:
 
 
 def _breakable(word: str) -> str:
+    if 2 * len(word) <= WIDEST:
+        return word
     # Two small letters take about the room of a capital.
     if len(word) + sum(letter.isupper() for letter in word) <= WIDEST:
         return word
@@ -56,11 +58,9 @@ def _breakable(word: str) -> str:
 
 def number(value: Decimal, *, decimals: int = 0) -> str:
     """Return a decimal in full, thousands grouped, with at least so many decimals: 1,234.50."""
-    value = plain(value)
-    shown = f"{value.quantize(Decimal(1).scaleb(-decimals), context=EXACT):,f}"
-    if decimals_of(value) > decimals:
-        shown = f"{value:,f}"
-    return shown.replace("-", "\u2212")
+    shown = f"{plain(value):,f}".replace("-", "\u2212")
+    whole, _, fraction = shown.partition(".")
+    return shown if len(fraction) >= decimals else f"{whole}.{fraction.ljust(decimals, '0')}"
 
 
 def amount(value: Decimal, currency: str) -> str:
