@@ -62,12 +62,14 @@ def _register_reads(invoice: typer.Typer, open_services: OpenServices) -> None:
         on = read_day(day, "/day")
         with open_services() as services:
             draft = services.periods.preview(tenant, day=on)
+            warnings = services.periods.preview_warnings(draft)
         if json:
-            print_json(preview_document(draft))
+            print_json(preview_document(draft, warnings))
         elif draft is None:
             say("nothing is owed")
         else:
             _show(draft, "preview")
+            warn(warnings)
 
     @invoice.command("list")
     def list_invoices(

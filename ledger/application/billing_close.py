@@ -20,7 +20,12 @@ from ledger.application.billing_ports import (
     InvoiceRow,
 )
 from ledger.application.billing_rates import Drafted, Due, Rates
-from ledger.application.billing_warnings import BillingWarning, all_unbilled, unbilled_warnings
+from ledger.application.billing_warnings import (
+    BillingWarning,
+    all_unbilled,
+    unbilled_warnings,
+    unused_taxes,
+)
 from ledger.application.subscriptions import MAX_ATTEMPTS, busy
 from ledger.domain import billing_decisions as decisions
 from ledger.domain.billing_account import (
@@ -67,7 +72,8 @@ class CloseReport(msgspec.Struct, frozen=True):
         tenants: looked at.
         periods: closed, by this call alone.
         drafts: ids by tenant name, of those periods that owe something.
-        warnings: of what is on no invoice that asks for it, of all tenants looked at.
+        warnings: of what is on no invoice that asks for it, of all tenants looked at, and of the
+            drafts.
     """
 
     tenants: int
@@ -157,6 +163,7 @@ class Periods:
                 periods += 1
                 if done.draft is not None:
                     drafts.append((done.due.place.tenant, done.draft.id))
+                    warnings += unused_taxes(done.due.account.details, done.draft)
             accounts = self._store.accounts([place.tenant_id for place in places])
             warnings += unbilled_warnings(
                 self._store, [(one, accounts[one.tenant_id]) for one in places]
@@ -280,6 +287,16 @@ class Periods:
         late = account.last is not None and span.first_day <= account.closed_before
         [done] = self._rates.draft([Due(place, account, span, late=late)])
         return done.draft
+
+    def preview_warnings(self, draft: Invoice | None) -> Sequence[BillingWarning]:
+        """Return what of a preview people have to look at; of None nothing.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+        """
+        if draft is None:
+            return []
+        return unused_taxes(self._account(self._store.place(draft.tenant)).details, draft)
 
     # -- closing ----------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 import msgspec
 
 from ledger.application.billing_ports import BillingStore
-from ledger.domain.billing_account import BillingAccount
+from ledger.domain.billing_account import BillingAccount, BillingDetails
 from ledger.domain.billing_drafts import Place
 from ledger.domain.billing_voids import UnbilledVoid, unbilled_voids
 from ledger.domain.invoices import Invoice, from_document
@@ -20,6 +20,8 @@ from ledger.domain.money import text
 
 UNBILLED_VOID = "unbilled_voided_invoice"
 """Code of a void invoice whose money is on no other invoice."""
+UNUSED_TAXES = "unused_line_taxes"
+"""Code of taxes by line that no line of a draft has."""
 _PIECE = 500
 
 
@@ -35,6 +37,7 @@ class BillingWarning(msgspec.Struct, frozen=True, kw_only=True):
         number: of the invoice; "" in a draft.
         amount: what it is about; None where it is about no sum.
         currency: of the amount.
+        names: what it is about, where that has names.
     """
 
     code: str
@@ -45,6 +48,7 @@ class BillingWarning(msgspec.Struct, frozen=True, kw_only=True):
     number: str = ""
     amount: Decimal | None = None
     currency: str = ""
+    names: tuple[str, ...] = ()
 
 
 def unbilled_warnings(
@@ -64,6 +68,26 @@ def unbilled_warnings(
         row = rows.get((place.tenant_id, one.close.invoice))
         warnings.append(_unbilled(place, one, None if row is None else from_document(row.document)))
     return warnings
+
+
+def unused_taxes(details: BillingDetails, draft: Invoice) -> list[BillingWarning]:
+    """Return a warning where a tenant's details name taxes of lines that a draft has not."""
+    names = tuple(sorted(details.line_taxes.keys() - {line.name for line in draft.lines}))
+    if not names:
+        return []
+    there = sorted({line.name for line in draft.lines if line.name})
+    listed = f"are called {', '.join(there)}" if there else "have no names, at list prices"
+    one = BillingWarning(
+        code=UNUSED_TAXES,
+        tenant=draft.tenant,
+        detail=f"line_taxes of {draft.tenant} are for {', '.join(names)}, which no line of"
+        f" {draft.id} is; its lines {listed}. If that is a slip, mend the details before it"
+        " becomes final",
+        first_day=draft.period.first_day,
+        invoice=draft.id,
+        names=names,
+    )
+    return [one]
 
 
 def all_unbilled(store: BillingStore, *, tenant: str | None = None) -> list[BillingWarning]:

@@ -19,7 +19,11 @@ from ledger.application.billing_ports import (
     InvoiceFilter,
     InvoiceRow,
 )
-from ledger.application.billing_warnings import BillingWarning, unbilled_warnings
+from ledger.application.billing_warnings import (
+    BillingWarning,
+    unbilled_warnings,
+    unused_taxes,
+)
 from ledger.application.crediting import Crediting
 from ledger.application.invoice_rows import (
     StoredInvoice,
@@ -109,12 +113,19 @@ class Invoicing:
             rows: as listed.
             place: whose they are; None where they say so themselves.
         """
+        watched = (InvoiceStatus.VOID, InvoiceStatus.DRAFT)
+        rows = [row for row in rows if row.status in watched]
+        accounts = self._store.accounts({row.tenant_id for row in rows}) if rows else {}
         void = [row for row in rows if row.status is InvoiceStatus.VOID]
-        accounts = self._store.accounts({row.tenant_id for row in void}) if void else {}
         places = {row.tenant_id: place or place_of(row) for row in void}
         ids = {(places[row.tenant_id].tenant, row.id) for row in void}
         found = unbilled_warnings(self._store, [(places[id], accounts[id]) for id in places])
-        return [one for one in found if (one.tenant, one.invoice) in ids]
+        found = [one for one in found if (one.tenant, one.invoice) in ids]
+        for row in rows:
+            details = accounts[row.tenant_id].details
+            if row.status is InvoiceStatus.DRAFT and details.line_taxes:
+                found += unused_taxes(details, from_document(row.document))
+        return found
 
     def list(
         self,

@@ -32,6 +32,7 @@ from ledger.domain.billing_account import (
 from ledger.domain.billing_calendar import Holding, Span, months
 from ledger.domain.billing_periods import BillingCycle
 from ledger.domain.billing_voids import waits
+from ledger.domain.countries import check_country
 from ledger.domain.errors import InvalidInput, InvariantViolation, NotFound, Refused
 from ledger.domain.invoice_parts import Party
 from ledger.domain.invoices import DocumentKind, Invoice, InvoiceStatus, allowed
@@ -45,7 +46,6 @@ MAX_PAYMENT_DAYS = 365
 _FOUR_YEARS = 48
 NOTES = "-CN"
 """What the series of credit notes has behind that of the invoices which they cite."""
-_COUNTRY = re.compile(r"[A-Z]{2}")
 _SERIES = re.compile(r"[A-Z0-9][A-Z0-9-]{0,15}")
 
 
@@ -166,13 +166,8 @@ def _check_party(party: Party) -> None:
         raise InvalidInput(
             "a party has a name, as it is registered", code="invalid_details", pointer="/party/name"
         )
-    if party.country and not _COUNTRY.fullmatch(party.country):
-        raise InvalidInput(
-            f"{party.country[:64]!r} is no country; give two capital letters (ISO 3166-1 alpha-2),"
-            " such as DE",
-            code="invalid_details",
-            pointer="/party/country",
-        )
+    if party.country:
+        check_country(party.country, pointer="/party/country", error="invalid_details")
 
 
 def begin_close(account: BillingAccount, span: Span) -> list[Event]:

@@ -143,6 +143,11 @@ def test_a_tenant_is_put_on_a_plan_and_sees_it(api: Api) -> None:
         {"buyer": "Acme"},
     ):
         problem(api.put(f"{path}/details", odd, key="platform"), 422, "invalid_details")
+    for odd in ({"name": ""}, {"name": "Acme", "country": "UK"}):
+        refused = api.put(f"{path}/details", {"party": odd}, key="platform")
+        member = "country" if "country" in odd else "name"
+        found = problem(refused, 422, "invalid_details")
+        assert found["errors"][0]["pointer"] == f"/party/{member}"
     twice = '{"plan": "crew", "plan": "team", "from_day": "2027-02-01"}'
     problem(api.call("PUT", path, content=twice, key="platform"), 400, "invalid_body")
     taxed = api.put(f"{path}/details", {"tax": {"category": "S", "percent": "101"}}, key="platform")
@@ -162,6 +167,11 @@ def test_a_month_is_billed_from_its_close_to_its_payment(api: Api) -> None:
     use(api, "globex", "two", tokens_input=100, tool_calls=20)
     preview = ask(api, "/v2/invoices/preview", key="globex", day="2026-01-31")["invoice"]
     assert [line["amount"] for line in preview["lines"]] == ["12.5", "40"]
+    taxes = "/v2/tenants/globex/subscription/details"
+    got(api.put(taxes, {"line_taxes": {"none": {"category": "E"}}}, key="platform"))
+    [told] = ask(api, "/v2/invoices/preview", key="globex", day="2026-01-31")["warnings"]
+    assert (told["code"], told["names"]) == ("unused_line_taxes", ["none"])
+    got(api.put(taxes, {}, key="platform"))
     close = ("/v2/periods/close", {"tenant": "globex"})
     done = got(post(api, *close, once="close"))
     assert done["drafts"] == [{"tenant": "globex", "id": "2026-01-01"}]
@@ -386,6 +396,7 @@ def test_a_void_invoice_is_told_of_until_its_period_is_reopened(api: Api) -> Non
         "number": ask(api, path, **of)["invoice"]["number"],
         "amount": ask(api, path, **of)["invoice"]["due"],
         "currency": "USD",
+        "names": [],
     }
     whole = {**told, "detail": detail}
     api.keyring.add("umbrella", tenant="umbrella")

@@ -64,7 +64,7 @@ ASKING = {
     "keys": {"list", "show", "now"},
     "plans": {"plan", "list"},
     "subscriptions": {"show", "for_tenant"},
-    "periods": {"preview", "status", "warnings", "for_tenant"},
+    "periods": {"preview", "status", "warnings", "preview_warnings", "for_tenant"},
     "invoicing": {"invoice", "list", "series", "settings", "warnings", "for_tenant"},
     "jobs": {"is_due", "tick", "standings", "runs"},
     "prices": {"find", "list", "diff", "at", "markups", "rate_unpriced"},

@@ -89,7 +89,7 @@ def test_a_reopened_period_whose_invoice_is_voided_is_reopened_once_more(
     world.invoicing.finalize("acme", november.id, by="ann")
     assert reopen(world, NOVEMBER) == "reopened"
     with pytest.raises(Refused, match="is open or closing already"):
-        reopen(world, NOVEMBER)
+        world.periods.reopen("acme", first_day=NOVEMBER, by="eve", reason="r")
     world.invoicing.move("acme", november.id, status=VOID, by="ann")
     assert closed(world, "2026-12-05") == []
     assert reopen(world, NOVEMBER) == "reopened"

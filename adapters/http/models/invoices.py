@@ -100,6 +100,7 @@ class WarningDocument(Answered):
     number: str | None
     amount: Annotated[Amount | None, Field(description="What it is about.")]
     currency: str | None
+    names: Annotated[list[str], Field(description="What it is about, where that has names.")]
     detail: Annotated[str, Field(description="What it is, and what to do, for people.")]
 
 
@@ -118,6 +119,7 @@ class PreviewDocument(Answered):
     """What an invoice would be now."""
 
     invoice: Annotated[InvoiceDocument | None, Field(description="null where nothing is owed.")]
+    warnings: Warnings
 
 
 class InvoiceHeadDocument(Answered):

@@ -127,7 +127,9 @@ def _add_documents(api: APIRouter, doors: Doors, services: Services) -> None:
     ) -> Any:
         """Return what a tenant's invoice would be now."""
         on = None if day is None else fields.day(day, "/day")
-        return Document(preview_document(context.periods.preview(context.tenant, day=on)))
+        periods = context.periods
+        draft = periods.preview(context.tenant, day=on)
+        return Document(preview_document(draft, periods.preview_warnings(draft)))
 
     @api.get(INVOICE, response_model=StoredInvoiceDocument)
     def invoice(context: Annotated[Context, doors.query(*READ)], invoice: Id) -> Any:

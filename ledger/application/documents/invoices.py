@@ -40,15 +40,21 @@ def warnings_document(warnings: Sequence[BillingWarning]) -> list[dict[str, Any]
             "number": one.number or None,
             "amount": None if one.amount is None else to_plain(one.amount),
             "currency": one.currency or None,
+            "names": list(one.names),
             "detail": one.detail,
         }
         for one in warnings
     ]
 
 
-def preview_document(draft: Invoice | None) -> dict[str, Any]:
+def preview_document(
+    draft: Invoice | None, warnings: Sequence[BillingWarning] = ()
+) -> dict[str, Any]:
     """Return what an invoice would be now; null where nothing is owed."""
-    return {"invoice": None if draft is None else document_tree(draft)}
+    return {
+        "invoice": None if draft is None else document_tree(draft),
+        "warnings": warnings_document(warnings),
+    }
 
 
 def invoices_document(

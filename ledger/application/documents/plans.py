@@ -63,6 +63,7 @@ def details_document(details: BillingDetails) -> dict[str, Any]:
 
 
 class _Raw(msgspec.Struct):
+    party: dict[str, Any] | None = None
     tax: dict[str, Any] | None = None
     line_taxes: dict[str, dict[str, Any]] = {}
 
@@ -97,6 +98,13 @@ def details_from_json(document: bytes | str) -> BillingDetails:
                     "a tax has the members category and percent", code="invalid_details"
                 )
         _check_taxes(raw)
+        if raw.party is not None and not raw.party.get("name"):
+            # Read, it could not be told from a party that nobody gave.
+            raise InvalidInput(
+                "a party has a name, as it is registered; leave the party out where there is none",
+                code="invalid_details",
+                pointer="/party/name",
+            )
         return msgspec.json.decode(document, type=BillingDetails)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise InvalidInput(
