@@ -193,6 +193,8 @@ def _shared(
     """Return what each charge takes, by day, and the rows that none takes."""
     taken: dict[str, dict[date, Decimal]] = {}
     rest = []
+    # Many days are of few kinds of usage.
+    charges: dict[tuple[str, str, str, bool], PlanCharge | None] = {}
     for row in rows:
         if row.platform:
             continue
@@ -200,9 +202,13 @@ def _shared(
             if not _may_take(plan, row):
                 rest.append(row)
             continue
-        charge = plan.charge_for(
-            provider=row.provider, model=row.model, meter=row.meter, byok=row.byok
-        )
+        kind = (row.provider, row.model, row.meter, row.byok)
+        try:
+            charge = charges[kind]
+        except KeyError:
+            charge = charges[kind] = plan.charge_for(
+                provider=row.provider, model=row.model, meter=row.meter, byok=row.byok
+            )
         if charge is None:
             rest.append(row)
             continue

@@ -308,15 +308,13 @@ def document_tree(value: Any) -> Any:
     Decimals are canonical text, instants RFC 3339 in UTC, days ISO 8601.
     """
     # By how often they come: a close makes some hundred thousand members.
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN:
         return value
+    if kind is Decimal:
+        return text(value)
     if isinstance(value, msgspec.Struct):
-        tree = {}
-        for name, default in _members(type(value)):
-            one = getattr(value, name)
-            if one is not default and one != default:
-                tree[name] = one if type(one) in _PLAIN else document_tree(one)
-        return tree
+        return _struct_tree(value)
     if isinstance(value, Decimal):
         return text(value)
     if isinstance(value, datetime):
@@ -328,6 +326,20 @@ def document_tree(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [document_tree(one) for one in value]
     return value
+
+
+def _struct_tree(value: msgspec.Struct) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    members = zip(_members(type(value)), msgspec.structs.astuple(value), strict=True)
+    for (name, default), one in members:
+        if one is default or one == default:
+            continue
+        kind = type(one)
+        if kind in _PLAIN:
+            tree[name] = one
+        else:
+            tree[name] = text(one) if kind is Decimal else document_tree(one)
+    return tree
 
 
 def canonical(tree: Any) -> bytes:
