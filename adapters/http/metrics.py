@@ -273,13 +273,17 @@ class Metrics:
         self._count_details(kinds, batch.outcomes)
 
     def _count_details(self, kinds: Sequence[type], outcomes: Sequence[Outcome]) -> None:
+        # Counted here first: a counter with labels costs as much as a good part of a decision.
+        decisions: Tally[str] = Tally()
         for kind, outcome in zip(kinds, outcomes, strict=True):
             # A rating that is done again sets no flag that was not counted before.
             if outcome.flags and kind is not RerateUsage and outcome.status == "accepted":
                 for flag in outcome.flags:
                     self._flags.labels(flag).inc()
             if kind is AuthorizeHold and outcome.detail is not None and outcome.detail.decision:
-                self._decisions.labels(outcome.detail.decision).inc()
+                decisions[outcome.detail.decision] += 1
+        for decision, count in decisions.items():
+            self._decisions.labels(decision).inc(count)
 
     def unreadable(self, items: int) -> None:
         """Count items that were rejected on reading."""

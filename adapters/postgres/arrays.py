@@ -21,6 +21,8 @@ _HEADER = ">iiiii"
 _EIGHT = array("I", pack(">I", 8))
 """The length of an ``int8`` in wire form."""
 _length = Struct(">i").pack
+_LENGTHS = tuple(_length(length) for length in range(4096))
+"""Lengths of nearly all texts and byte strings, in wire form."""
 
 
 class Packed:
@@ -124,7 +126,10 @@ def repeated_int4s(runs: Sequence[tuple[int, int]]) -> Int4Array:
 
 def _blobs(values: Sequence[bytes]) -> bytes:
     parts = [b""] * (2 * len(values))
-    parts[::2] = [_length(len(value)) for value in values]
+    try:
+        parts[::2] = [_LENGTHS[len(value)] for value in values]
+    except IndexError:
+        parts[::2] = [_length(len(value)) for value in values]
     parts[1::2] = values
     return b"".join(parts)
 

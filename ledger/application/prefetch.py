@@ -25,7 +25,13 @@ from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Command, RerateUsage
 from ledger.domain.entries import UsageRecorded
 from ledger.domain.errors import InvariantViolation
-from ledger.domain.holds import AuthorizeHold, CaptureHold, ExtendHold, command_digest
+from ledger.domain.holds import (
+    AuthorizeHold,
+    CaptureHold,
+    ExtendHold,
+    capture_key,
+    command_digest,
+)
 from ledger.domain.ledger import LedgerState
 from ledger.domain.periods import period_of
 from ledger.domain.usage import (
@@ -36,6 +42,9 @@ from ledger.domain.usage import (
     correction_fingerprint,
     key_digest,
 )
+
+_CORRECTIONS = (VoidUsage, AdjustUsage)
+_ABOUT_USAGE = (VoidUsage, AdjustUsage, RerateUsage)
 
 
 def load_working_set(
@@ -96,7 +105,7 @@ def _load_corrections(
             if type(command) is RecordUsage:
                 if work.state.pending:
                     wanted[tenant_id, command.key] = work
-            elif isinstance(command, VoidUsage | AdjustUsage | RerateUsage):
+            elif isinstance(command, _ABOUT_USAGE):
                 wanted[tenant_id, _target(command)] = work
     if wanted or places:
         _load_commits(batch, wanted, places)
@@ -238,7 +247,7 @@ def wanted_keys(commands: list[Prepared], ids: Mapping[str, int]) -> list[Tenant
 
 def _target(command: Command) -> bytes:
     """Return the key digest of the event that a correction or a re-rating is about."""
-    if isinstance(command, VoidUsage | AdjustUsage):
+    if isinstance(command, _CORRECTIONS):
         return key_digest(command.target_source, command.target_id)
     if isinstance(command, RerateUsage):
         return key_digest(command.source, command.id)
@@ -247,11 +256,22 @@ def _target(command: Command) -> bytes:
 
 def _digests(command: Command) -> tuple[bytes, ...]:
     """Return the key digests that a command needs to know."""
-    if isinstance(command, VoidUsage | AdjustUsage):
+    if isinstance(command, _CORRECTIONS):
         return key_digest(command.source, command.id), _target(command)
     if isinstance(command, RerateUsage):
         return (_target(command),)
     return key_digests(command)
+
+
+def _fingerprint(command: Command) -> bytes:
+    """Return the digest of what a command says under its key."""
+    if isinstance(command, RecordUsage):
+        return command.fingerprint
+    if isinstance(command, CaptureHold):
+        return command_digest(command)
+    if isinstance(command, _CORRECTIONS):
+        return correction_fingerprint(command)
+    raise InvariantViolation(f"{type(command).__name__} has no key")
 
 
 def _load_conflict_keys(
@@ -262,20 +282,21 @@ def _load_conflict_keys(
     for prepared in commands:
         command = prepared.command
         work = works[prepared.tenant]
+        if type(command) is AuthorizeHold:
+            continue
         if type(command) is RecordUsage:
-            key, fingerprint = command.key, command.fingerprint
+            key = command.key
         elif type(command) is CaptureHold:
-            key, fingerprint = key_digest(command.source, command.id), command_digest(command)
-        elif isinstance(command, VoidUsage | AdjustUsage):
+            key = capture_key(command.source, command.id)
+        elif isinstance(command, _CORRECTIONS):
             key = key_digest(command.source, command.id)
-            fingerprint = correction_fingerprint(command)
         else:
             continue
         row = work.keys.get(key)
-        if row is None:
-            if not second_capture(work, command):
-                continue
-        elif row.fingerprint == fingerprint:
+        if row is None and not second_capture(work, command):
+            continue
+        fingerprint = _fingerprint(command)
+        if row is not None and row.fingerprint == fingerprint:
             continue
         wanted[work.state.tenant_id, conflict_digest(key, fingerprint)] = work
     if wanted:

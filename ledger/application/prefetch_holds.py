@@ -24,6 +24,7 @@ from ledger.domain.holds import (
     ReverseCharge,
     VoidHold,
     act_digest,
+    capture_key,
     hold_digest,
 )
 from ledger.domain.protection import CounterKey
@@ -32,6 +33,8 @@ from ledger.domain.protection_entries import HoldCaptured
 from ledger.domain.usage import RecordUsage, key_digest
 from ledger.domain.windows import buckets
 
+_ABOUT_HOLDS = (CaptureHold, ExtendHold, ProgressHold, VoidHold)
+_TOOK_BACK = (VoidHold, ReverseCharge)
 Place = tuple[int, int]
 """Tenant number and commit number."""
 
@@ -39,7 +42,9 @@ Place = tuple[int, int]
 def key_digests(command: Command) -> tuple[bytes, ...]:
     """Return the keys that a command of cost protection needs to know."""
     if type(command) is CaptureHold:
-        return (key_digest(command.source, command.id),)
+        return (capture_key(command.source, command.id),)
+    if type(command) is AuthorizeHold:
+        return ()
     if isinstance(command, VoidHold):
         return (act_digest("void", command.void),)
     if isinstance(command, ReverseCharge):
@@ -61,7 +66,7 @@ def hold_key(command: Command) -> bytes | None:
         return hold_digest(command.event.hold) if command.event.hold else None
     if type(command) is AuthorizeHold:
         return command.key
-    if isinstance(command, CaptureHold | ExtendHold | ProgressHold | VoidHold):
+    if isinstance(command, _ABOUT_HOLDS):
         return hold_digest(command.hold)
     return None
 
@@ -159,14 +164,15 @@ def wanted_usage(
             version = work.answers.get(command.key)
             if version is not None:
                 places[tenant_id, version] = work
-        elif isinstance(command, VoidHold | ReverseCharge):
+        elif type(command) is CaptureHold:
+            if work.state.pending:
+                targets[tenant_id, capture_key(command.source, command.id)] = work
+        elif isinstance(command, _TOOK_BACK):
             for digest in key_digests(command):
                 row = work.keys.get(digest)
                 if row is not None:
                     places[tenant_id, row.version] = work
                     targets[tenant_id, digest] = work
-        elif type(command) is CaptureHold and work.state.pending:
-            targets[tenant_id, key_digest(command.source, command.id)] = work
         elif isinstance(command, SetBudget):
             for version in range(command.as_of + 1, work.state.version + 1):
                 places[tenant_id, version] = work
@@ -210,13 +216,16 @@ def _holds(work: TenantWork) -> list[HoldState]:
     guard = work.state.guard
     if guard is None:
         return []
-    return [guard.holds[digest] for digest in work.holds if digest in guard.holds]
+    held = guard.holds
+    return [hold for digest in work.holds if (hold := held.get(digest)) is not None]
 
 
 def instants(work: TenantWork, now: int) -> set[int]:
     """Return when usage of a tenant's holds is posted, or taken back: past periods and windows."""
-    at: set[int] = set()
-    at.update(hold.expires_at for hold in _holds(work) if work.has_due or hold.status == EXPIRED)
+    at = {now}
+    for hold in _holds(work):
+        if work.has_due or hold.status == EXPIRED:
+            at.add(hold.expires_at)
     for commit in work.commits.values():
         for entry in commit.entries:
             if type(entry) is UsageRecorded:
@@ -226,7 +235,6 @@ def instants(work: TenantWork, now: int) -> set[int]:
                 and entry.posted is not None
             ):
                 at.add(entry.posted.occurred_at)
-    at.add(now)
     return at
 
 
@@ -272,7 +280,8 @@ def _keys(work: TenantWork, at: Iterable[int], now: int) -> Iterable[CounterKey]
             for start in buckets(zone, budget.terms.window, now):
                 yield number, start
         for instant in at:
-            yield number, budget.window(zone, instant)
+            if instant != now:
+                yield number, budget.window(zone, instant)
     for hold in _holds(work):
         for number, start, _ in hold.bindings:
             yield number, start

@@ -224,6 +224,7 @@ class Budget:
         first_threshold: the lowest at which a step may fire.
         stop_at: threshold of the first stop step, None for none.
         confirm_at: threshold of the first confirm step, None for none.
+        downgrades: whether a step names a cheaper model.
     """
 
     __slots__ = (
@@ -233,6 +234,7 @@ class Budget:
         "body",
         "cap",
         "confirm_at",
+        "downgrades",
         "first_threshold",
         "ladder",
         "number",
@@ -265,6 +267,7 @@ class Budget:
         )
         self.stop_at = self._lowest("stop")
         self.confirm_at = self._lowest("confirm")
+        self.downgrades = any(step.kind == "downgrade" for step in terms.steps)
         name, _, value = terms.value.partition("=")
         self._label = (name, value)
         self._plans.clear()

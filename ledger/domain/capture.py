@@ -25,14 +25,19 @@ from ledger.domain.hold_usage import (
     usage_of_hold,
     with_said,
 )
-from ledger.domain.holds import CaptureHold, HoldAnswer, HoldState, command_digest
+from ledger.domain.holds import (
+    CaptureHold,
+    HoldAnswer,
+    HoldState,
+    capture_key,
+    command_digest,
+)
 from ledger.domain.ledger import LedgerState
 from ledger.domain.usage import (
     RecordUsage,
     UsageEvent,
     canonical_payload,
     conflict_digest,
-    key_digest,
 )
 
 
@@ -40,7 +45,7 @@ def capture(
     state: LedgerState, command: CaptureHold, known: Known, catalog: Catalog, now: int
 ) -> Decision:
     """Return what a capture command does."""
-    key = key_digest(command.source, command.id)
+    key = capture_key(command.source, command.id)
     fingerprint = command_digest(command)
     taken = known.keys.get(key)
     guard = state.protection()

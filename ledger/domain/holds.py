@@ -6,6 +6,7 @@ docs/spec/holds.md.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from ledger.domain.entitlements import Entitlements
 from ledger.domain.entry_parts import Extra
 from ledger.domain.protection_entries import Allocation, Binding, Reason
-from ledger.domain.usage import DIGEST_BYTES, RESERVED_SOURCES
+from ledger.domain.usage import DIGEST_BYTES, RESERVED_SOURCES, key_digest
 from ledger.domain.wide import narrowed, widened
 
 SECOND = 1_000_000
@@ -114,6 +115,10 @@ _decoder = msgspec.msgpack.Decoder(HoldState)
 _wide_decoder = msgspec.msgpack.Decoder(ext_hook=narrowed)
 
 
+DIGESTS_KEPT = 4_096
+"""Digests of ids that are kept: several times those of a batch."""
+
+
 def act_digest(kind: str, id: str) -> bytes:
     """Return the 16-byte digest under which an id of a kind is kept: void, reversal and so on.
 
@@ -122,9 +127,15 @@ def act_digest(kind: str, id: str) -> bytes:
     return blake2b(id.encode(), digest_size=DIGEST_BYTES, person=kind.encode()).digest()
 
 
+@lru_cache(maxsize=DIGESTS_KEPT)
 def hold_digest(id: str) -> bytes:
     """Return the digest under which a hold is kept."""
+    # Asked for four times a command: where it is read, looked up, decided and folded.
     return blake2b(id.encode(), digest_size=DIGEST_BYTES, person=b"hold").digest()
+
+
+capture_key = lru_cache(maxsize=DIGESTS_KEPT)(key_digest)
+"""`key_digest` of a capture, which is asked for three times a command."""
 
 
 class Ask(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -114,10 +114,18 @@ def from_scaled(value: int, decimals: int) -> Decimal:
     return plain(Decimal(value).scaleb(-decimals, EXACT))
 
 
+_FEW_DECIMALS = 6
+
+
 def scaled_text(value: int, decimals: int) -> str:
     """Return ``value`` / 10^decimals as canonical decimal text; see `text`."""
     if not value:
         return "0"
+    if 0 < decimals <= _FEW_DECIMALS:
+        # Quantities, which nearly always are whole.
+        whole, rest = divmod(value, 10**decimals)
+        if not rest:
+            return str(whole)
     digits = str(abs(value)).rjust(decimals + 1, "0")
     if decimals:
         whole, rest = digits[:-decimals], digits[-decimals:].rstrip("0")

@@ -159,6 +159,8 @@ def _downgrade(claims: list[Claim], asked: Estimate) -> str:
     """Return the model that a reached ``downgrade`` step names; "" for none."""
     for claim in claims:
         budget = claim.budget
+        if not budget.downgrades:
+            continue
         for step, threshold in zip(budget.terms.steps, budget.thresholds, strict=True):
             if (
                 step.kind == "downgrade"
