@@ -8,7 +8,7 @@ from typing import TypeVar
 from psycopg import Connection, Cursor
 from psycopg.rows import TupleRow
 
-from adapters.postgres import queries
+from adapters.postgres import arrays, queries
 from adapters.postgres.database import Database
 from adapters.postgres.protection_rows import counter_of, grant_of
 from adapters.postgres.readmodels import tenant_row
@@ -41,14 +41,17 @@ class PostgresStandings:
     """
 
     def __init__(self, database: Database) -> None:
-        self._snapshots = Snapshots(database, isolated=True)
         self._sql = queries.load("standings")
+        self._snapshots = Snapshots(
+            database, isolated=True, statements={"heads": self._sql["heads"]}
+        )
 
     def heads(self, tenants: Sequence[str]) -> Mapping[str, Head]:
         """Return how far ledgers are, with one statement."""
-        names = list(tenants)
-        rows = self._snapshots.ask_one(self._sql["heads"], {"tenants": names}, tenants=names)
-        return {row[0]: Head(row[1], bytes(row[2]), row[3]) for row in rows}
+        rows = self._snapshots.ask_prepared(
+            "heads", {"tenants": arrays.texts(tenants)}, tenants=tenants
+        )
+        return {row[0]: Head(*row[1:]) for row in rows}
 
     def standings(self, tenants: Sequence[str]) -> Mapping[str, Standing]:
         """Return where tenants stand, in one transaction on one snapshot."""
