@@ -66,11 +66,15 @@ class Dispatch:
     ) -> None:
         self.routes = hot_routes(operations)
         self._static: dict[tuple[str, str], Any] = {}
-        self._by_method: dict[str, list[tuple[re.Pattern[str], Any, Any]]] = {}
+        # Those with parameters by the begin of their path too: few of each are left to be tried.
+        self._matched: dict[tuple[str, str], list[tuple[re.Pattern[str], Any, Any]]] = {}
         for operation, route in zip(operations, self.routes, strict=True):
             for method in route.methods or ():  # HEAD too, where there is GET
                 if "{" in operation.path:
-                    place = self._by_method.setdefault(method, [])
+                    begin = _begin_of(operation.path)
+                    if "{" in begin:
+                        raise ValueError(f"{operation.path} varies in its first two parts")
+                    place = self._matched.setdefault((method, begin), [])
                     place.append((route.path_regex, route.param_convertors, route.app))
                 else:
                     self._static[method, operation.path] = route
@@ -86,13 +90,14 @@ class Dispatch:
                 if path is None:
                     raise HttpProblem("no path has control characters", code="unknown_path")
                 scope["path"] = path
-            route = self._static.get((scope["method"], scope["path"]))
+            method, path = scope["method"], scope["path"]
+            route = self._static.get((method, path))
             if route is not None:
                 scope["path_params"] = {}
                 await route.app(scope, receive, send)
                 return
-            for pattern, convertors, endpoint in self._by_method.get(scope["method"], ()):
-                found = pattern.match(scope["path"])
+            for pattern, convertors, endpoint in self._matched.get((method, _begin_of(path)), ()):
+                found = pattern.match(path)
                 if found is not None:
                     scope["path_params"] = {
                         name: convertors[name].convert(value)
@@ -104,6 +109,11 @@ class Dispatch:
             await self._stream(scope, receive, send)
             return
         await self._rest(scope, receive, send)
+
+
+def _begin_of(path: str) -> str:
+    """Return the first two parts of a path, such as ``/v2/holds``; no template varies there."""
+    return "/".join(path.split("/", 3)[:3])
 
 
 def build(

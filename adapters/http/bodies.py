@@ -126,16 +126,11 @@ class Bodies:
                 ``unsupported_media_type``, ``invalid_encoding``.
             ClientGone: there is nobody to answer.
         """
-        length = headers.get(b"content-length")
-        if length is not None and (not length.isdigit() or int(length) > limit):
-            raise _too_large(limit)
         if came is None:
+            _check_length(headers, limit)
             body = await self._whole(receive, limit)
-        elif len(came) > limit:
-            raise _too_large(limit)
         else:
-            self._take(len(came))
-            body = came
+            body = self.take(came, headers, limit)
         try:
             encoding = headers.get(b"content-encoding")
             if encoding is None or encoding.lower() == b"identity":
@@ -147,6 +142,14 @@ class Bodies:
             raise
         self.release(body)
         return unpacked
+
+    def take(self, came: bytes, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+        """Return a body that is there already, as it was sent; else as `read`."""
+        _check_length(headers, limit)
+        if len(came) > limit:
+            raise _too_large(limit)
+        self._take(len(came))
+        return came
 
     def release(self, body: bytes) -> None:
         """Give the bytes of an answered request back."""
@@ -231,6 +234,13 @@ def unpack(body: bytes, limit: int) -> bytes:
     except zlib.error as error:
         raise HttpProblem(f"the body is no gzip: {error}", code="invalid_encoding") from None
     return b"".join(parts)
+
+
+def _check_length(headers: Mapping[bytes, bytes], limit: int) -> None:
+    """Check what a request says of its length, before any of it is kept."""
+    length = headers.get(b"content-length")
+    if length is not None and (not length.isdigit() or int(length) > limit):
+        raise _too_large(limit)
 
 
 def _too_large(limit: int, how: str = "sent") -> HttpProblem:

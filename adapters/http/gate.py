@@ -129,16 +129,24 @@ class Gate:
         body = b""
         try:
             path = scope["path"]
-            _check_query(scope["query_string"])
+            _check_query(exchange.query_string)
             if path not in self._public:
-                await self._admit(exchange, scope, headers)
+                client = scope.get("client")
+                exchange.address = client[0] if client else ""
+                # Nearly every key is known: no detour by a coroutine for it.
+                caller = self._known(headers.get(b"authorization"), exchange.address)
+                if isinstance(caller, str):
+                    caller = await self._asked(caller, exchange.address)
+                self._admit(exchange, caller, headers)
             if exchange.method not in ("GET", "HEAD"):
                 large = path in BATCH_PATHS or path.startswith(BATCH_PREFIX)
                 limit = MAX_BATCH_BYTES if large else MAX_BODY_BYTES
                 whole = scope.get(WHOLE)
-                body = exchange.body = await self._bodies.read(
-                    receive, headers, limit, None if whole is None else whole.body()
-                )
+                came = None if whole is None else whole.body()
+                if came is not None and b"content-encoding" not in headers:
+                    body = exchange.body = self._bodies.take(came, headers, limit)
+                else:
+                    body = exchange.body = await self._bodies.read(receive, headers, limit, came)
             await self._app(scope, _Replay(body, receive), answering)
         except ClientGone:
             exchange.status = 499
@@ -168,13 +176,10 @@ class Gate:
                 return text
         return f"{self._stem}{next(self._count):08x}"
 
-    async def _admit(
-        self, exchange: Exchange, scope: Scope, headers: Mapping[bytes, bytes]
-    ) -> None:
-        client = scope.get("client")
-        exchange.address = client[0] if client else ""
-        exchange.caller = await self.caller(headers.get(b"authorization"), exchange.address)
-        exchange.extra += self.rates.take(exchange.caller)
+    def _admit(self, exchange: Exchange, caller: Caller, headers: Mapping[bytes, bytes]) -> None:
+        exchange.caller = caller
+        if caller.per_second:
+            exchange.extra += self.rates.take(caller)
         version = headers.get(b"tallybook-version")
         if version is not None and version.decode("latin-1") != API_VERSION:
             raise HttpProblem(
@@ -197,15 +202,24 @@ class Gate:
             KeyRefused: nobody who may.
             Unavailable: that cannot be found out now.
         """
+        caller = self._known(authorization, address)
+        return await self._asked(caller, address) if isinstance(caller, str) else caller
+
+    def _known(self, authorization: bytes | None, address: str) -> Caller | str:
+        """Return who calls, or the token of whom only the database may know.
+
+        Raises:
+            KeyRefused: nobody who may.
+        """
         if authorization is None:
             raise KeyRefused("send a key: Authorization: Bearer tbk_…", code="missing_key")
         kind, _, token = authorization.decode("latin-1").partition(" ")
-        if kind.lower() != "bearer" or not token:
+        if (kind != "Bearer" and kind.lower() != "bearer") or not token:
             raise KeyRefused("send the key as Authorization: Bearer tbk_…", code="invalid_key")
-        caller = self._keyring.cached(token, address)
-        if caller is None:
-            caller = await asyncio.to_thread(self._keyring.authenticate, token, address)
-        return caller
+        return self._keyring.cached(token, address) or token
+
+    async def _asked(self, token: str, address: str) -> Caller:
+        return await asyncio.to_thread(self._keyring.authenticate, token, address)
 
 
 def _check_query(text: bytes) -> None:

@@ -50,18 +50,16 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
     if detail.decision:
         shown["decision"] = detail.decision
         shown["asked"] = amount_text(detail.asked)
-    shown |= {
-        "code": detail.code or outcome.status,
-        "amount": amount_text(detail.amount),
-        "charge": amount_text(detail.charge),
-        "overrun": amount_text(detail.overrun),
-        "currency": detail.currency,
-        "provider": detail.provider,
-        "model": detail.model,
-        "expires_at": utc_text(detail.expires_at),
-        "reasons": [reason_document(one) for one in detail.reasons],
-        "estimate": [_line_document(one) for one in detail.estimate],
-    }
+    shown["code"] = detail.code or outcome.status
+    shown["amount"] = amount_text(detail.amount)
+    shown["charge"] = amount_text(detail.charge)
+    shown["overrun"] = amount_text(detail.overrun)
+    shown["currency"] = detail.currency
+    shown["provider"] = detail.provider
+    shown["model"] = detail.model
+    shown["expires_at"] = utc_text(detail.expires_at)
+    shown["reasons"] = [reason_document(one) for one in detail.reasons]
+    shown["estimate"] = [_line_document(one) for one in detail.estimate]
     if detail.decision in _REFUSALS or outcome.status.startswith("denied_"):
         shown["violated_policies"] = violated_policies(detail.reasons)
     return shown
