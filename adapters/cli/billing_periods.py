@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,18 +11,20 @@ from adapters.cli.plans import read_day
 from adapters.cli.protection_output import (
     AnyTenantOption,
     ByOption,
+    LimitOption,
     NeededReasonOption,
     say,
     user,
     warn,
 )
 from adapters.cli.services import OpenServices
-from ledger.application.billing_close import GRACE_HOURS, MAX_GRACE_HOURS
+from ledger.application.billing_close import MAX_GRACE_HOURS
 from ledger.application.documents.invoices import (
     close_document,
     period_document,
     periods_document,
 )
+from ledger.application.period_lists import GRACE_HOURS, PeriodFilter, PeriodState
 from ledger.domain.errors import InvalidInput
 
 
@@ -86,19 +88,58 @@ def _register_changes(period: typer.Typer, open_services: OpenServices) -> None:
 
 
 def _register_status(period: typer.Typer, open_services: OpenServices) -> None:
-    @period.command()
-    def status(tenant: TenantOption, *, json: JsonOption = False) -> None:
-        """Show a tenant's closed periods and the one that is next."""
+    def show(only: PeriodFilter, limit: int, *, json: bool) -> None:
         with open_services() as services:
-            statuses = services.periods.status(tenant)
-            warnings = services.periods.warnings(tenant)
+            page = services.periods.page(only, limit=limit)
+        document = periods_document(page.rows, page.warnings, more=page.following is not None)
         if json:
-            print_json(periods_document(statuses, warnings))
+            print_json(document)
             return
-        columns = (("from", False), ("to before", False), ("state", False), ("invoice", False))
-        rows = (
-            (str(one.first_day), str(one.after_day), one.state, one.invoice or "-")
-            for one in statuses
+        _show(document)
+        if document["more"]:
+            say("there are more; see --limit")
+        warn(page.warnings)
+
+    @period.command()
+    def status(
+        *, tenant: AnyTenantOption = None, limit: LimitOption = 1000, json: JsonOption = False
+    ) -> None:
+        """Show closed periods and the one that is next, of a tenant or of all."""
+        show(PeriodFilter(tenant=tenant), limit, json=json)
+
+    @period.command("list")
+    def list_periods(
+        *,
+        tenant: AnyTenantOption = None,
+        state: Annotated[PeriodState | None, typer.Option(help="Only those there.")] = None,
+        overdue: Annotated[
+            bool, typer.Option("--overdue", help="Only those past their grace, not closed.")
+        ] = False,
+        limit: LimitOption = 50,
+        json: JsonOption = False,
+    ) -> None:
+        """List periods of all tenants, or of one: open, due, closing, closed, reopened."""
+        show(PeriodFilter(tenant=tenant, state=state, overdue=overdue), limit, json=json)
+
+
+def _show(document: dict[str, Any]) -> None:
+    columns = (
+        ("tenant", False),
+        ("from", False),
+        ("to before", False),
+        ("state", False),
+        ("grace ends", False),
+        ("invoice", False),
+    )
+    rows = (
+        (
+            one["tenant"],
+            one["first_day"],
+            one["after_day"],
+            one["state"] + (", overdue" if one["overdue"] else ""),
+            (one["closes_at"] or "-").replace(":00Z", "Z"),
+            one["invoice"] or "-",
         )
-        out().print(table(columns, rows))
-        warn(warnings)
+        for one in document["periods"]
+    )
+    out().print(table(columns, rows))

@@ -10,17 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from adapters.cli.output import JsonOption, TenantOption, err, number, out, print_json, table
-from adapters.cli.protection_output import ByOption, say, user
+from adapters.cli.protection_output import ByOption, LimitOption, say, user
 from adapters.cli.services import OpenServices
 from ledger.application.documents.plans import (
     details_from_json,
     plan_document,
     plans_document,
     subscription_document,
+    subscriptions_document,
 )
 from ledger.application.plans import PlanView
 from ledger.application.subscriptions import SubscriptionView
 from ledger.domain.billing_account import BillingDetails
+from ledger.domain.billing_calendar import Holding
 from ledger.domain.errors import InvalidInput
 from ledger.domain.plans import plan_to_json
 
@@ -169,6 +171,44 @@ def _register_subscription_reads(subscription: typer.Typer, open_services: OpenS
         with open_services() as services:
             view = services.subscriptions.show(tenant)
         _show(view, json=json)
+
+    @subscription.command("list")
+    def list_subscriptions(
+        *,
+        plan: Annotated[str | None, typer.Option(help="Only tenants that are or come on it.")] = (
+            None
+        ),
+        limit: LimitOption = 50,
+        json: JsonOption = False,
+    ) -> None:
+        """List tenants with the plan that they are on today, and what comes next."""
+        with open_services() as services:
+            page = services.subscriptions.page(plan=plan, limit=limit)
+        document = subscriptions_document(page.rows, more=page.following is not None)
+        if json:
+            print_json(document)
+            return
+        columns = ("tenant", "plan", "since", "then", "closed before")
+        rows = map(_row, page.rows)
+        out().print(table([(name, False) for name in columns], rows))
+        if document["more"]:
+            say("there are more; see --limit")
+
+
+def _row(view: SubscriptionView) -> tuple[str, ...]:
+    current = view.current
+    later = [one for one in view.holdings if current is None or one.from_day > current.from_day]
+    return (
+        view.tenant,
+        "list prices" if current is None else _named(current),
+        "-" if current is None else str(current.from_day),
+        ", ".join(f"{_named(one)} from {one.from_day}" for one in later) or "-",
+        "-" if view.closed_before is None else str(view.closed_before),
+    )
+
+
+def _named(holding: Holding) -> str:
+    return f"{holding.plan} {holding.version}" if holding.plan else "list prices"
 
 
 def _show(view: SubscriptionView, *, json: bool) -> None:

@@ -9,7 +9,8 @@ from decimal import Decimal
 import msgspec
 
 from ledger.application import ask_fields as fields
-from ledger.application.billing_close import GRACE_HOURS, MAX_GRACE_HOURS
+from ledger.application.billing_close import MAX_GRACE_HOURS
+from ledger.application.period_lists import GRACE_HOURS
 from ledger.domain.money import AMOUNT_DECIMALS, from_scaled
 
 MAX_VERSION = 10**9

@@ -8,6 +8,7 @@ the account and looks again at what is left to do.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
@@ -26,6 +27,14 @@ from ledger.application.billing_warnings import (
     unbilled_warnings,
     unused_taxes,
 )
+from ledger.application.period_lists import (
+    GRACE_HOURS,
+    PeriodFilter,
+    PeriodPage,
+    PeriodStatus,
+    list_periods,
+    next_period,
+)
 from ledger.application.subscriptions import MAX_ATTEMPTS, busy
 from ledger.domain import billing_decisions as decisions
 from ledger.domain.billing_account import (
@@ -42,8 +51,6 @@ from ledger.domain.errors import InvalidInput, NotFound, Refused
 from ledger.domain.invoices import Invoice, InvoiceStatus, to_document
 from ledger.domain.periods import day_start, to_us, zone
 
-GRACE_HOURS = 48
-"""How long after its end a period stays open for usage that comes late, unless said otherwise."""
 MAX_GRACE_HOURS = 24 * 60
 LAST_YEAR = 9990
 """Last year of a preview: a period ends after its days, and the calendar with the year 9999."""
@@ -80,24 +87,6 @@ class CloseReport(msgspec.Struct, frozen=True):
     periods: int
     drafts: Sequence[tuple[str, str]]
     warnings: Sequence[BillingWarning] = ()
-
-
-class PeriodStatus(msgspec.Struct, frozen=True):
-    """A billing period of a tenant.
-
-    Attributes:
-        tenant: whose.
-        first_day: of it.
-        after_day: the day after it.
-        state: ``open``, ``due`` (its grace is over), ``closing``, ``closed``, ``reopened``.
-        invoice: id of the latest; "" where there is none, and after reopening where it is void.
-    """
-
-    tenant: str
-    first_day: date
-    after_day: date
-    state: str
-    invoice: str = ""
 
 
 class Periods:
@@ -229,31 +218,24 @@ class Periods:
         ]
         return bool(opened) and opened[-1].first_day == first_day and by in opened[-1].approvers
 
-    def status(self, tenant: str) -> list[PeriodStatus]:
+    def status(self, tenant: str) -> Sequence[PeriodStatus]:
         """Return a tenant's closed periods and the one that is next, one row a period.
 
         Raises:
             NotFound: ``unknown_tenant``.
         """
-        place = self._store.place(tenant)
-        account = self._account(place)
-        rows: dict[date, PeriodStatus] = {}
-        for one in account.closes:
-            known = rows.get(one.first_day)
-            invoice = one.invoice or ("" if known is None else known.invoice)
-            # What a later close of the same days says is what holds.
-            state = "closed"
-            if one.reopened and one is account.last:
-                state = "reopened" if account.closing is None else "closing"
-            rows[one.first_day] = PeriodStatus(tenant, one.first_day, one.after_day, state, invoice)
-        found = list(rows.values())
-        with self._store.snapshot() as usage:
-            first = usage.first_days([place.tenant_id]).get(place.tenant_id)
-        begins = account.begins_on(first)
-        if begins is None or (account.last is not None and account.last.reopened):
-            return found
-        span = account.span_on(begins, timezone=place.timezone)
-        return [*found, self._next(place, account, span)]
+        only = PeriodFilter(tenant=tenant)
+        return list_periods(self._store, only, limit=sys.maxsize).rows
+
+    def page(
+        self, only: PeriodFilter, *, after: tuple[int, date] | None = None, limit: int
+    ) -> PeriodPage:
+        """Return a page of periods, of one tenant or of all; see `list_periods`.
+
+        Raises:
+            NotFound: ``unknown_tenant``.
+        """
+        return list_periods(self._store, only, after=after, limit=limit)
 
     def preview(self, tenant: str, *, day: date | None = None) -> Invoice | None:
         """Return what a tenant's invoice would be now; None if nothing is owed.
@@ -397,17 +379,7 @@ class Periods:
             if one.first_day == first_day:
                 return one
         span = account.span_on(first_day, timezone=place.timezone)
-        return self._next(place, account, span)
-
-    def _next(self, place: Place, account: BillingAccount, span: Span) -> PeriodStatus:
-        state = "open"
-        if account.closing is not None:
-            state = "closing"
-        elif account.reopened:
-            state = "reopened"
-        elif self._end(place, span) + GRACE_HOURS * 3_600_000_000 <= to_us(self._store.now()):
-            state = "due"
-        return PeriodStatus(place.tenant, span.first_day, span.after_day, state)
+        return next_period(place, account, span, to_us(self._store.now()))
 
     @staticmethod
     def _end(place: Place, span: Span) -> int:

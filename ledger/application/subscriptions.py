@@ -6,7 +6,7 @@ subscriptions.subscribe("acme", "team", from_day=date(2026, 12, 1), by="ann")
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import date, datetime
 
 import msgspec
 
@@ -28,6 +28,10 @@ from ledger.domain.periods import to_us, zone
 MAX_ATTEMPTS = 8
 """How often a command is tried while others change the account."""
 
+MOST_TENANTS = 5000
+"""Tenants that one page looks at."""
+_PIECE = 500
+
 Decide = Callable[[BillingAccount, int], Sequence[Event]]
 """Decides a command upon an account, at microseconds since the epoch."""
 
@@ -43,6 +47,8 @@ class SubscriptionView(msgspec.Struct, frozen=True):
         closed_before: first day that is not closed; None while none is.
         unknown_taxes: names in ``details.line_taxes`` of which no plan here has a charge or fee: a
             slip, or meant for a plan that is still to come.
+        current: what it is on today; None at list prices without an earlier subscription.
+        tenant_id: number of the tenant.
     """
 
     tenant: str
@@ -51,6 +57,20 @@ class SubscriptionView(msgspec.Struct, frozen=True):
     details: BillingDetails
     closed_before: date | None
     unknown_taxes: Sequence[str] = ()
+    current: Holding | None = None
+    tenant_id: int = 0
+
+
+class SubscriptionPage(msgspec.Struct, frozen=True):
+    """Where the billing of some tenants stands, in order of their numbers.
+
+    Attributes:
+        rows: one a tenant.
+        following: number of the tenant after which the next page begins; None at the end.
+    """
+
+    rows: Sequence[SubscriptionView]
+    following: int | None
 
 
 def change(
@@ -190,8 +210,40 @@ class Subscriptions:
         place = self._store.place(tenant)
         return self._view(place, self._store.accounts([place.tenant_id])[place.tenant_id])
 
-    def _view(self, place: Place, account: BillingAccount) -> SubscriptionView:
+    def page(self, *, plan: str | None = None, after: int = 0, limit: int) -> SubscriptionPage:
+        """Return where the billing of tenants stands, also of those at list prices.
+
+        A page may be short, also empty, while there are others.
+
+        Args:
+            plan: only tenants that are on it today, or come to it later.
+            after: `SubscriptionPage.following` of the page before.
+            limit: most rows.
+        """
+        now = self._store.now()
+        rows: list[SubscriptionView] = []
+        looked = 0
+        while looked < MOST_TENANTS:
+            places = self._store.places(after=after, limit=_PIECE)
+            accounts = self._store.accounts([place.tenant_id for place in places])
+            for place in places:
+                view = self._view(place, accounts[place.tenant_id], now=now)
+                if plan is None or _is_on(view, plan):
+                    if len(rows) == limit:
+                        return SubscriptionPage(rows, rows[-1].tenant_id)
+                    rows.append(view)
+            if len(places) < _PIECE:
+                return SubscriptionPage(rows, None)
+            looked += len(places)
+            after = places[-1].tenant_id
+        return SubscriptionPage(rows, after)
+
+    def _view(
+        self, place: Place, account: BillingAccount, *, now: datetime | None = None
+    ) -> SubscriptionView:
         closed = None if account.last is None else account.closed_before
+        today = (now or self._store.now()).astimezone(zone(place.timezone)).date()
+        held = [one for one in account.holdings if one.from_day <= today]
         return SubscriptionView(
             place.tenant,
             account.holdings,
@@ -199,6 +251,8 @@ class Subscriptions:
             account.details,
             closed,
             self._unknown_taxes(account),
+            held[-1] if held else None,
+            place.tenant_id,
         )
 
     def _unknown_taxes(self, account: BillingAccount) -> Sequence[str]:
@@ -212,3 +266,10 @@ class Subscriptions:
 
     def _today(self, place: Place) -> date:
         return self._store.now().astimezone(zone(place.timezone)).date()
+
+
+def _is_on(view: SubscriptionView, plan: str) -> bool:
+    """Tell whether a tenant is on a plan, or comes to it."""
+    held = [view.current, *view.holdings]
+    since = view.current.from_day if view.current is not None else date.min
+    return any(one is not None and one.plan == plan and one.from_day >= since for one in held)

@@ -411,6 +411,42 @@ def test_a_void_invoice_is_told_of_until_its_period_is_reopened(api: Api) -> Non
     assert ask(api, "/v2/invoices", status="paid")["warnings"] == []
 
 
+def test_periods_and_subscriptions_of_all_tenants_come_in_pages(api: Api) -> None:
+    """For keys of the platform; the cursor is of the filters with which it was given."""
+    whole = ask(api, "/v2/periods", key="reader", limit=1000)
+    assert whole["next"] is None
+    assert {one["state"] for one in whole["periods"]} <= {"open", "due", "closed", "reopened"}
+    found: list[Any] = []
+    query: dict[str, Any] = {"limit": 7}
+    while query:
+        page = ask(api, "/v2/periods", **query)
+        found += page["periods"]
+        query = {"limit": 7, "cursor": page["next"]} if page["next"] else {}
+    assert found == whole["periods"]
+    closed = ask(api, "/v2/periods", state="closed", limit=1000)["periods"]
+    assert closed == [one for one in found if one["state"] == "closed"]
+    overdue = ask(api, "/v2/periods", overdue=True, limit=1000)["periods"]
+    assert overdue == [one for one in found if one["overdue"]]
+    first = ask(api, "/v2/periods", limit=1)["next"]
+    for other in (f"?state=open&cursor={first}", f"?tenant=acme&cursor={first}"):
+        problem(api.get(f"/v2/periods{other}", key="platform"), 400, "invalid_cursor")
+    for bad in ("state=gone", "overdue=perhaps"):
+        problem(api.get(f"/v2/periods?{bad}", key="platform"), 422, "invalid_parameter")
+    problem(api.get("/v2/periods?tenant=none", key="platform"), 404, "unknown_tenant")
+
+    everybody = ask(api, "/v2/subscriptions", key="reader")
+    names = [one["tenant"] for one in everybody["subscriptions"]]
+    assert {"acme", "globex", "hooli"} <= set(names)
+    assert everybody["subscriptions"][0] == ask(api, f"/v2/tenants/{names[0]}/subscription")
+    page = ask(api, "/v2/subscriptions", limit=1)
+    rest = ask(api, "/v2/subscriptions", cursor=page["next"])
+    assert page["subscriptions"] + rest["subscriptions"] == everybody["subscriptions"]
+    crew = ask(api, "/v2/subscriptions", plan="crew")
+    assert [one["tenant"] for one in crew["subscriptions"]] == ["acme"]
+    for path in ("/v2/periods", "/v2/periods?tenant=acme", "/v2/subscriptions"):
+        problem(api.get(path), 403, "platform_only")
+
+
 # -- the journal ------------------------------------------------------------------------
 
 

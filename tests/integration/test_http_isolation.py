@@ -23,6 +23,7 @@ from ledger.application.access import SCOPES
 ME = "acme"
 NO_KEY = {"/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/docs", "/docs/stream"}
 OF_THE_PLATFORM = {
+    "/v2/subscriptions",
     "/metrics",
     "/v2/policies/default-cap",
     "/v2/prices",

@@ -18,6 +18,7 @@ from adapters.http.models.common import (
 )
 from adapters.http.models.plans import Day
 from adapters.http.models.protection import Next
+from ledger.application.period_lists import PeriodState
 
 Status = Literal["draft", "finalized", "paid", "uncollectible", "void"]
 Kind = Literal["invoice", "credit_note"]
@@ -223,12 +224,14 @@ class PeriodDocument(DaysDocument):
     """A billing period."""
 
     tenant: str
-    state: Literal["open", "due", "closing", "closed", "reopened"]
+    state: PeriodState
     invoice: Annotated[str | None, Field(description="Id of the latest, where there is one.")]
+    closes_at: Annotated[Time | None, Field(description="When its grace ends.")]
+    overdue: Annotated[bool, Field(description="Its grace is over, and it is not closed.")]
 
 
 class PeriodsDocument(Answered):
-    """A tenant's closed periods and the one that is next, in order."""
+    """Closed periods and the one that is next, in order of tenants' numbers and days."""
 
     periods: list[PeriodDocument]
     next: Next

@@ -106,7 +106,7 @@ class EndSubscriptionRequest(TenantRequest):
 class PartyRequest(Request):
     """Who sells or buys."""
 
-    name: str = ""
+    name: Annotated[str, Field(min_length=1, description="As it is registered.")]
     address: list[str] = []
     country: Annotated[
         str, Field(pattern=r"^([A-Z]{2})?$", description="ISO 3166-1 alpha-2.", examples=["DE"])
@@ -126,7 +126,7 @@ class TaxRequest(Request):
 class DetailsRequest(Request):
     """How invoices are made out; what is left out is the platform's."""
 
-    party: PartyRequest = PartyRequest()
+    party: Annotated[PartyRequest, Field(default_factory=PartyRequest.model_construct)]
     tax: Annotated[TaxRequest | None, Field(description="Of every line without one.")] = None
     line_taxes: Annotated[
         dict[str, TaxRequest], Field(description="By name of a plan's charge or fee.")
@@ -159,6 +159,10 @@ class SubscriptionDocument(Answered):
     """Where a tenant's billing stands."""
 
     tenant: str
+    current: Annotated[
+        HoldingDocument | None,
+        Field(description="Today; null at list prices without an earlier plan."),
+    ]
     plans: list[HoldingDocument]
     cycles: list[JsonObject]
     details: DetailsDocument
@@ -167,3 +171,10 @@ class SubscriptionDocument(Answered):
         list[str],
         Field(description="Names in `line_taxes` that no charge or fee of the tenant's plans has."),
     ]
+
+
+class SubscriptionsDocument(Answered):
+    """Where the billing of tenants stands, one a tenant, in order of their numbers."""
+
+    subscriptions: list[SubscriptionDocument]
+    next: Next

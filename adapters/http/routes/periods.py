@@ -1,9 +1,10 @@
 """Billing periods: where they are, their close, and opening one again. They are the platform's."""
 # No `from __future__ import annotations`: see adapters.http.management.
 
+from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from adapters.http.context import Context, Kept
 from adapters.http.cursors import Listing
@@ -23,6 +24,7 @@ from ledger.application.documents.invoices import (
     period_document,
     periods_document,
 )
+from ledger.application.period_lists import PeriodFilter, PeriodState
 from ledger.application.repeats import Command
 from ledger.application.services import Services
 
@@ -37,17 +39,26 @@ def router(services: Services) -> APIRouter:
 
     @api.get("/v2/periods", response_model=PeriodsDocument)
     def periods(
-        context: Annotated[Context, doors.query(*_READ, platform=True)], page: Paged
+        context: Annotated[Context, doors.own_or_all(*_READ, platform=True)],
+        page: Paged,
+        state: Annotated[PeriodState | None, Query(description="Only those there.")] = None,
+        overdue: Annotated[
+            bool, Query(description="Only those whose grace is over and that are not closed.")
+        ] = False,
     ) -> Any:
-        """List a tenant's closed periods and the one that is next, in order."""
-        listing = Listing("periods", (context.tenant,))
-        after = listing.place(page.cursor, tuple[int])
-        # Each period is a row, and what is next comes after all that are closed.
-        numbered = list(enumerate(context.services.periods.status(context.tenant)))
-        found = numbered if after is None else numbered[after[0] + 1 :]
-        shown, following = listing.page(found, page.limit, lambda one: (one[0],))
-        warnings = context.services.periods.warnings(context.tenant)
-        document = periods_document([one for _, one in shown], warnings)
+        """List closed periods and the one that is next, of one tenant or of all, in order.
+
+        A page looks at 5,000 tenants at most, so it may be short or empty while `next` is there.
+        """
+        listing = Listing("periods", (context.only, state, overdue))
+        found = context.services.periods.page(
+            PeriodFilter(tenant=context.only, state=state, overdue=overdue),
+            after=listing.place(page.cursor, tuple[int, date]),
+            limit=page.limit,
+        )
+        following = None if found.following is None else listing.cursor(found.following)
+        document = periods_document(found.rows, found.warnings)
+        del document["more"]
         return Document({**document, "next": following})
 
     @api.post(

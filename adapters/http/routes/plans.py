@@ -17,12 +17,14 @@ from adapters.http.models.plans import (
     PlansDocument,
     SubscribeRequest,
     SubscriptionDocument,
+    SubscriptionsDocument,
 )
 from ledger.application import billing_asks as asks
 from ledger.application.documents.plans import (
     details_from_json,
     plan_document,
     subscription_document,
+    subscriptions_document,
 )
 from ledger.application.services import Services
 from ledger.domain.errors import InvalidInput
@@ -109,6 +111,29 @@ def _add_plans(api: APIRouter, doors: Doors) -> None:
 
 def _add_subscriptions(api: APIRouter, doors: Doors) -> None:
     change = doors.tenant("finance", platform=True)
+
+    @api.get("/v2/subscriptions", response_model=SubscriptionsDocument)
+    def subscriptions(
+        context: Annotated[Context, doors.platform(*_READ)],
+        page: Paged,
+        plan: Annotated[
+            str | None,
+            Query(max_length=256, description="Only tenants that are on it, or come to it."),
+        ] = None,
+    ) -> Any:
+        """List tenants by number with their plans, cycles and details; also those without a plan.
+
+        A page looks at 5,000 tenants at most, so it may be short or empty while `next` is there.
+        """
+        listing = Listing("subscriptions", (plan,))
+        after = listing.place(page.cursor, tuple[int])
+        found = context.services.subscriptions.page(
+            plan=plan, after=after[0] if after else 0, limit=page.limit
+        )
+        document = subscriptions_document(found.rows)
+        del document["more"]
+        following = None if found.following is None else listing.cursor((found.following,))
+        return Document({**document, "next": following})
 
     @api.get(_SUBSCRIPTION, response_model=SubscriptionDocument)
     def subscription(context: Annotated[Context, doors.tenant(*_READ)]) -> Any:

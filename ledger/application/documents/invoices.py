@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ledger.application.billing_close import CloseReport, PeriodStatus
+from ledger.application.billing_close import CloseReport
 from ledger.application.billing_ports import InvoiceRow
 from ledger.application.billing_warnings import BillingWarning
 from ledger.application.documents.amounts import utc_text
@@ -13,6 +13,7 @@ from ledger.application.documents.encoding import to_plain
 from ledger.application.evidence import EvidenceReport
 from ledger.application.invoice_rows import StoredInvoice
 from ledger.application.invoicing import SeriesReport
+from ledger.application.period_lists import PeriodStatus
 from ledger.domain.billing_evidence import postings_in
 from ledger.domain.entries import UsageRecorded
 from ledger.domain.invoice_parts import document_tree
@@ -95,17 +96,23 @@ def period_document(status: PeriodStatus) -> dict[str, Any]:
         "tenant": status.tenant,
         "first_day": status.first_day.isoformat(),
         "after_day": status.after_day.isoformat(),
-        "state": status.state,
+        "state": status.state.value,
         "invoice": status.invoice or None,
+        "closes_at": utc_text(status.closes_at),
+        "overdue": status.overdue,
     }
 
 
 def periods_document(
-    statuses: Sequence[PeriodStatus], warnings: Sequence[BillingWarning] = ()
+    statuses: Sequence[PeriodStatus],
+    warnings: Sequence[BillingWarning] = (),
+    *,
+    more: bool = False,
 ) -> dict[str, Any]:
-    """Return billing periods."""
+    """Return billing periods; ``more`` says that there are others."""
     return {
         "periods": [period_document(status) for status in statuses],
+        "more": more,
         "warnings": warnings_document(warnings),
     }
 

@@ -12,6 +12,7 @@ from ledger.application.documents.encoding import to_plain
 from ledger.application.plans import PlanView
 from ledger.application.subscriptions import SubscriptionView
 from ledger.domain.billing_account import BillingDetails
+from ledger.domain.billing_calendar import Holding
 from ledger.domain.errors import InvalidInput
 from ledger.domain.invoice_parts import Tax, document_tree
 from ledger.domain.json_members import check_members_once
@@ -37,14 +38,8 @@ def subscription_document(view: SubscriptionView) -> dict[str, Any]:
     """Return where a tenant's billing stands; a plan of null is list prices."""
     return {
         "tenant": view.tenant,
-        "plans": [
-            {
-                "from_day": one.from_day.isoformat(),
-                "plan": one.plan or None,
-                "version": one.version or None,
-            }
-            for one in view.holdings
-        ],
+        "current": None if view.current is None else _held(view.current),
+        "plans": [_held(one) for one in view.holdings],
         "cycles": [
             {"from_day": one.from_day.isoformat(), **document_tree(one.cycle)}
             for one in view.segments
@@ -52,6 +47,21 @@ def subscription_document(view: SubscriptionView) -> dict[str, Any]:
         "details": details_document(view.details),
         "closed_before": None if view.closed_before is None else view.closed_before.isoformat(),
         "unknown_taxes": list(view.unknown_taxes),
+    }
+
+
+def subscriptions_document(
+    views: Sequence[SubscriptionView], *, more: bool = False
+) -> dict[str, Any]:
+    """Return where the billing of tenants stands; ``more`` says that there are others."""
+    return {"subscriptions": [subscription_document(view) for view in views], "more": more}
+
+
+def _held(holding: Holding) -> dict[str, Any]:
+    return {
+        "from_day": holding.from_day.isoformat(),
+        "plan": holding.plan or None,
+        "version": holding.version or None,
     }
 
 
