@@ -220,7 +220,7 @@ class SeriesDocument(Answered):
     series: list[SeriesEntryDocument]
 
 
-class PeriodDocument(DaysDocument):
+class BillingPeriodDocument(DaysDocument):
     """A billing period."""
 
     tenant: str
@@ -230,10 +230,10 @@ class PeriodDocument(DaysDocument):
     overdue: Annotated[bool, Field(description="Its grace is over, and it is not closed.")]
 
 
-class PeriodsDocument(Answered):
+class BillingPeriodsDocument(Answered):
     """Closed periods and the one that is next, in order of tenants' numbers and days."""
 
-    periods: list[PeriodDocument]
+    periods: list[BillingPeriodDocument]
     next: Next
     warnings: Warnings
 

@@ -205,7 +205,7 @@ class PullDocument(Answered):
     rating: RatingDocument | None = None
 
 
-class ChangeDocument(Answered):
+class PriceChangeDocument(Answered):
     """What came of a decision on rows."""
 
     rows: list[PriceDocument]
@@ -214,7 +214,7 @@ class ChangeDocument(Answered):
     rating: RatingDocument | None
 
 
-class MarkedUpDocument(ChangeDocument):
+class MarkedUpDocument(PriceChangeDocument):
     """What came of a mark-up."""
 
     markups: list[MarkupDocument]

@@ -11,10 +11,10 @@ from adapters.http.cursors import Listing
 from adapters.http.exchange import named_tenant
 from adapters.http.management import Document, Doors, Paged, request_body
 from adapters.http.models.invoices import (
+    BillingPeriodDocument,
+    BillingPeriodsDocument,
     ClosedDocument,
     CloseRequest,
-    PeriodDocument,
-    PeriodsDocument,
     ReopenRequest,
 )
 from ledger.application import billing_asks as asks
@@ -37,7 +37,7 @@ def router(services: Services) -> APIRouter:
     api = APIRouter(tags=["money"])
     doors = Doors(services)
 
-    @api.get("/v2/periods", response_model=PeriodsDocument)
+    @api.get("/v2/periods", response_model=BillingPeriodsDocument)
     def periods(
         context: Annotated[Context, doors.own_or_all(*_READ, platform=True)],
         page: Paged,
@@ -90,7 +90,7 @@ def router(services: Services) -> APIRouter:
 
     @api.post(
         "/v2/periods/reopen",
-        response_model=PeriodDocument,
+        response_model=BillingPeriodDocument,
         openapi_extra=request_body(
             ReopenRequest,
             example={"tenant": "acme", "first_day": "2026-11-01", "reason": "late import"},

@@ -10,9 +10,9 @@ from adapters.http.context import Context, Kept
 from adapters.http.management import Document, Doors, request_body
 from adapters.http.models.prices import (
     ApproveRequest,
-    ChangeDocument,
     MarkedUpDocument,
     MarkupRequest,
+    PriceChangeDocument,
     PriceRequest,
     ProposalsRequest,
     PullDocument,
@@ -52,7 +52,7 @@ def router(services: Services) -> APIRouter:
 
     @api.post(
         "/v2/prices/approve",
-        response_model=ChangeDocument | PullDocument,
+        response_model=PriceChangeDocument | PullDocument,
         openapi_extra=request_body(
             ApproveRequest, example={"versions": ["cost/openai@3.17"]}, once=True
         ),
@@ -74,7 +74,7 @@ def router(services: Services) -> APIRouter:
 
     @api.post(
         "/v2/prices/retire",
-        response_model=ChangeDocument,
+        response_model=PriceChangeDocument,
         openapi_extra=request_body(
             RetireRequest, example={"versions": ["cost/openai@3.17"]}, once=True
         ),
@@ -115,7 +115,7 @@ def router(services: Services) -> APIRouter:
 
     @api.post(
         "/v2/prices",
-        response_model=ChangeDocument,
+        response_model=PriceChangeDocument,
         openapi_extra=request_body(
             PriceRequest,
             example={
