@@ -187,7 +187,9 @@ class Tallybook:
         self.billing_store = PostgresBilling(database)
         self.subscriptions = Subscriptions(self.billing_store, self.plans)
         rates = Rates(self.billing_store, self.plans, unit_sizes(self._price))
-        self.periods = Periods(self.billing_store, rates, self._count_usage)
+        self._keys = PostgresKeys(database)
+        self.keys = Keys(self._keys, secrets.token_bytes)
+        self.periods = Periods(self.billing_store, rates, self._count_usage, self.keys.line_of)
         self.invoicing = Invoicing(self.billing_store)
         self.evidence = InvoiceEvidence(self.billing_store, self.plans, self.audit)
         self.journals = Journals(
@@ -207,8 +209,6 @@ class Tallybook:
         self._job_store = PostgresJobs(database)
         self._audit_lines = PostgresAuditLog(database)
         self.audit_log = AuditLog(self._audit_lines)
-        self._keys = PostgresKeys(database)
-        self.keys = Keys(self._keys, secrets.token_bytes)
 
     @cached_property
     def keyring(self) -> CachedKeyring:

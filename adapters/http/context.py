@@ -20,6 +20,7 @@ from ledger.application.billing_close import Periods
 from ledger.application.evidence import InvoiceEvidence
 from ledger.application.invoicing import Invoicing
 from ledger.application.key_uses import KeyUseReads
+from ledger.application.keys import CALLER_PREFIX
 from ledger.application.protection_reads import ProtectionReads
 from ledger.application.reads import Reads
 from ledger.application.repeats import Command
@@ -59,7 +60,7 @@ class Context:
     __slots__ = ("_tenant", "by", "exchange", "services")
 
     def __init__(self, services: Services, exchange: Exchange, tenant: str | None) -> None:
-        who = f"key:{exchange.who.key}"
+        who = CALLER_PREFIX + exchange.who.key
         self.services = audited(
             services,
             services.audit_log,

@@ -96,17 +96,26 @@ class Periods:
         store: where billing is.
         rates: rates periods.
         catch_up: makes the billing rollups count what is in the log now.
+        line_of: returns of who approves what stands for all names of theirs; see
+            `ledger.application.keys.Keys.line_of`.
     """
 
-    def __init__(self, store: BillingStore, rates: Rates, catch_up: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        store: BillingStore,
+        rates: Rates,
+        catch_up: Callable[[], object],
+        line_of: Callable[[str], str] = str,
+    ) -> None:
         self._store = store
         self._rates = rates
         self._catch_up = catch_up
+        self._line_of = line_of
 
     def for_tenant(self, tenant: str) -> Periods:
         """Return the same questions about one tenant's rows alone; a foreign name is unknown."""
         rates = self._rates.for_tenant(tenant)
-        return Periods(self._store.for_tenant(tenant), rates, self._catch_up)
+        return Periods(self._store.for_tenant(tenant), rates, self._catch_up, self._line_of)
 
     def close(
         self,
@@ -192,7 +201,13 @@ class Periods:
             at = to_us(self._store.now())
             try:
                 events = decisions.reopen(
-                    account, first_day=first_day, by=by, reason=reason, at=at, once=once
+                    account,
+                    first_day=first_day,
+                    by=by,
+                    reason=reason,
+                    at=at,
+                    once=once,
+                    line_of=self._line_of,
                 )
             except (NotFound, Refused):
                 if not (account.reopened and self._opened(place, first_day, by)):
@@ -216,7 +231,9 @@ class Periods:
             for event in commit.events
             if isinstance(event, PeriodReopened)
         ]
-        return bool(opened) and opened[-1].first_day == first_day and by in opened[-1].approvers
+        if not opened or opened[-1].first_day != first_day:
+            return False
+        return self._line_of(by) in map(self._line_of, opened[-1].approvers)
 
     def status(self, tenant: str) -> Sequence[PeriodStatus]:
         """Return a tenant's closed periods and the one that is next, one row a period.

@@ -40,6 +40,8 @@ from ledger.domain.periods import from_us, to_us
 
 STREAM_PREFIX = "key-"
 """What the ids of keys' streams begin with; the key's id follows."""
+CALLER_PREFIX = "key:"
+"""What stands before a key's id where it says who acts."""
 MAX_ATTEMPTS = 5
 """How often a change is tried while others change the key."""
 MAX_NETWORKS = 50
@@ -340,6 +342,21 @@ class Keys:
             NotFound: ``unknown_key``.
         """
         return self._load(id).key
+
+    def line_of(self, who: str) -> str:
+        """Return what stands for whoever acts: of a key the first one of its line, else the name.
+
+        A key's successors are of its line: whoever rotates a key has the next one too.
+
+        Args:
+            who: as entries name it; ``key:<id>`` is a key.
+        """
+        id = who.removeprefix(CALLER_PREFIX)
+        if id == who or not is_id(id):
+            return who
+        while (found := fold(self._store.events(id))) is not None and found.key.predecessor:
+            id = found.key.predecessor
+        return CALLER_PREFIX + id
 
     def now(self) -> int:
         """Return the database's time, microseconds since the epoch, which decides expiry."""

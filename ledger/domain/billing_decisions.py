@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from datetime import date
 
 import msgspec
@@ -198,11 +199,26 @@ def close(
 
 
 def reopen(
-    account: BillingAccount, *, first_day: date, by: str, reason: str, at: int, once: str = ""
+    account: BillingAccount,
+    *,
+    first_day: date,
+    by: str,
+    reason: str,
+    at: int,
+    once: str = "",
+    line_of: Callable[[str], str] = str,
 ) -> list[Event]:
     """Ask to reopen the latest closed period, or as the second of two people reopen it.
 
-    The command that asked changes nothing when it is repeated under its name, ``once``.
+    Args:
+        account: of the tenant.
+        first_day: of the period.
+        by: who asks, or approves.
+        reason: why.
+        at: microseconds since the epoch.
+        once: names the command: the one that asked changes nothing when it is repeated.
+        line_of: returns of a name what it has in common with other names of the same approver,
+            such as the first key of a line of keys.
 
     Raises:
         NotFound: ``unknown_period``.
@@ -233,9 +249,10 @@ def reopen(
         return [ReopeningAsked(Asked(first_day, by, reason, at, once))]
     if once and asked.once == once:
         return []
-    if _person(asked.by) == _person(by):
+    if _person(line_of(asked.by)) == _person(line_of(by)):
+        also = "" if asked.by == by else f", and {by} is the same approver"
         raise Refused(
-            f"{asked.by} asked for this already; somebody else has to approve it",
+            f"{asked.by} asked for this already{also}; somebody else has to approve it",
             code="needs_another_approver",
         )
     dropped: list[str] = []

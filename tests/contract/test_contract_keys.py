@@ -112,6 +112,19 @@ def test_a_rotation_of_a_named_command_is_done_once(keys: Keys) -> None:
     assert len(keys.list()) == 2
 
 
+def test_the_keys_of_a_line_stand_for_one_approver(keys: Keys) -> None:
+    """However often it was rotated, whatever became of the first; names of people stay."""
+    line = [keys.issue(GATEWAY, by="ann").key.id]
+    for _ in range(3):
+        line.append(keys.rotate(line[-1], {"overlap_s": 0}, by="ann").issued.key.id)
+    keys.revoke(line[-1], by="ann")
+    other = keys.issue(GATEWAY, by=f"key:{line[0]}").key.id
+    assert {keys.line_of(f"key:{id}") for id in line} == {f"key:{line[0]}"}
+    assert keys.line_of(f"key:{other}") == f"key:{other}"
+    for name in ("ann", "key:", "key:nobody", f"key:{'0' * 13}", "tallybook jobs"):
+        assert keys.line_of(name) == name
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [

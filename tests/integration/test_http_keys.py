@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from fakes.building import document
 from fakes.http_market import problem
 from fakes.http_world import Watching
 from fixtures_postgres import Run
@@ -155,6 +156,27 @@ def test_a_rotated_key_goes_on_and_a_revoked_one_ends(world: World) -> None:
     assert lines[0]["who"] == f"key:{new['id']}"
     assert lines[0]["request_id"] == ended.headers["x-request-id"]
     assert new["token"].rsplit("_", 1)[1] not in json.dumps(lines)
+
+
+def test_a_key_and_its_successor_approve_together_for_one(world: World) -> None:
+    """Whoever asks with a key cannot approve with the next one; another key can."""
+    event = document("early", tenant=world.mine)
+    world.call("POST", "/v2/events", json={**event, "time": "2026-01-05T10:00:00Z"})
+    world.tallybook.periods.close(by="ann", tenant=world.mine, grace_hours=0)
+    last = world.tallybook.periods.status(world.mine)[-2].first_day.isoformat()
+    terms = {"name": "finance", "scopes": ["admin"]}
+    old, other = (world.post("/v2/keys", terms).json() for _ in range(2))
+    path = f"/v2/keys/{old['id']}/rotate"
+    new = world.post(path, {"overlap_s": 600}, key=old["token"]).json()
+    reopen = {"tenant": world.mine, "first_day": last, "reason": "late"}
+
+    def ask(key: str) -> Any:
+        return world.post("/v2/periods/reopen", reopen, key=key)
+
+    assert ask(new["token"]).json()["state"] == "closed"
+    refused = problem(ask(old["token"]), 409, "needs_another_approver")
+    assert f"key:{old['id']} is the same approver" in refused["detail"]
+    assert ask(other["token"]).json()["state"] == "reopened"
 
 
 def test_listings_come_in_pages_that_do_not_shift(world: World) -> None:

@@ -61,7 +61,7 @@ ASKING = {
     "budgets": {"list", "show", "steps"},
     "policies": {"load", "default_cap"},
     "credits": {"list"},
-    "keys": {"list", "show", "now"},
+    "keys": {"list", "show", "now", "line_of"},
     "plans": {"plan", "list"},
     "subscriptions": {"show", "page", "for_tenant"},
     "periods": {"preview", "status", "page", "warnings", "preview_warnings", "for_tenant"},

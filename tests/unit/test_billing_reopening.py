@@ -9,8 +9,10 @@ from decimal import Decimal
 import pytest
 from fakes.billing_world import METERS, BillingWorld, Clock, memory_world
 
+from ledger.application.billing_close import Periods
+from ledger.application.billing_rates import Rates
 from ledger.domain.billing_account import BillingDetails
-from ledger.domain.errors import InvalidInput, Refused
+from ledger.domain.errors import InvalidInput, LedgerError, Refused
 from ledger.domain.invoices import Invoice, InvoiceStatus
 
 NOVEMBER, DECEMBER = date(2026, 11, 1), date(2026, 12, 1)
@@ -99,6 +101,38 @@ def test_one_name_written_otherwise_is_one_approver(world: BillingWorld) -> None
         with pytest.raises(Refused) as caught:
             world.periods.reopen("acme", first_day=NOVEMBER, by=by, reason="r")
         assert caught.value.code == "needs_another_approver"
+
+
+def test_two_names_of_one_line_are_one_approver() -> None:
+    """In either order; either name may repeat what both approved, and nobody else."""
+    lines = {"old": "first", "new": "first"}
+
+    def rows(*names: str) -> list[str]:
+        CLOCK.set("2026-11-15")
+        answers = []
+        with memory_world(CLOCK) as world:
+            world.open("acme")
+            world.use("acme", "2026-11-05T10:00:00Z", tool_calls=1000)
+            closed(world, "2026-12-04")
+            made = Periods(
+                world.store,
+                Rates(world.store, world.plans, lambda version: Decimal(1000)),
+                world.catch_up,
+                lambda who: lines.get(who, who),
+            )
+            for by in names:
+                try:
+                    state = made.reopen("acme", first_day=NOVEMBER, by=by, reason="r").state
+                    answers.append(state.value)
+                except LedgerError as error:
+                    answers.append(error.code)
+        return answers
+
+    refused = "needs_another_approver"
+    assert rows("old", "new", "bob") == ["closed", refused, "reopened"]
+    assert rows("new", "old", "first", "bob") == ["closed", refused, refused, "reopened"]
+    assert rows("bob", "old", "new", "bob") == ["closed", "reopened", "reopened", "reopened"]
+    assert rows("bob", "old", "eve") == ["closed", "reopened", "unknown_period"]
 
 
 def test_a_reopened_period_says_so_in_one_row(world: BillingWorld) -> None:
