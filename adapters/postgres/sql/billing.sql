@@ -75,16 +75,22 @@ JOIN invoices AS i ON i.tenant_id = asked.tenant_id AND i.id = asked.id
 JOIN tenants AS t ON t.tenant_id = i.tenant_id;
 
 -- name: invoices
+-- Names only of the page: without statistics of its table it is sorted out of all that follow.
+WITH page AS MATERIALIZED (
+    SELECT *
+    FROM invoices
+    WHERE (%(tenant)s::integer IS NULL OR tenant_id = %(tenant)s)
+        AND (%(status)s::text IS NULL OR status = %(status)s)
+        AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+        AND (%(cites)s::text IS NULL OR cites = %(cites)s)
+        AND (tenant_id, id) > (%(after_tenant)s, %(after_id)s COLLATE "C")
+    ORDER BY tenant_id, id
+    LIMIT %(limit)s
+)
 SELECT {columns}
-FROM invoices AS i
+FROM page AS i
 JOIN tenants AS t USING (tenant_id)
-WHERE (%(tenant)s::integer IS NULL OR i.tenant_id = %(tenant)s)
-    AND (%(status)s::text IS NULL OR i.status = %(status)s)
-    AND (%(kind)s::text IS NULL OR i.kind = %(kind)s)
-    AND (%(cites)s::text IS NULL OR i.cites = %(cites)s)
-    AND (i.tenant_id, i.id) > (%(after_tenant)s, %(after_id)s COLLATE "C")
-ORDER BY i.tenant_id, i.id
-LIMIT %(limit)s;
+ORDER BY i.tenant_id, i.id;
 
 -- name: covering
 SELECT {columns}
