@@ -17,7 +17,7 @@ from hashlib import sha256
 import msgspec
 
 from ledger.domain.errors import InvariantViolation
-from ledger.domain.money import EXACT, plain, round_money
+from ledger.domain.money import EXACT, RoundingMode, minor_units, plain, round_to
 from ledger.domain.tiers import ZERO
 
 UNBILLED = "assets:receivable:unbilled"
@@ -210,15 +210,22 @@ def by_month(booked: Iterable[Booking]) -> list[Booking]:
     )
 
 
-def in_minor_units(booking: Booking) -> Booking | None:
+def in_minor_units(booking: Booking, *, at_most: int | None = None) -> Booking | None:
     """Return a booking for programs that know no more decimals than the currency's minor unit.
 
     Each line is rounded half-even, and what the lines then lack goes to the account for rounding.
     None where nothing is left.
+
+    Args:
+        booking: exact.
+        at_most: decimals that the program takes, where that is less than the minor unit's.
     """
     sums: dict[str, Decimal] = {}
+    decimals = minor_units(booking.currency)
+    if at_most is not None:
+        decimals = min(decimals, at_most)
     rounded = [
-        JournalLine(line.account, round_money(line.amount, booking.currency))
+        JournalLine(line.account, round_to(line.amount, decimals, RoundingMode.HALF_EVEN))
         for line in booking.lines
     ]
     _add(sums, rounded)

@@ -80,14 +80,14 @@ def usage_line(meter: str, unrounded: Decimal, *, currency: str = "EUR") -> Invo
     )
 
 
-def plan_line(kind: LineKind, amount: str) -> InvoiceLine:
+def plan_line(kind: LineKind, amount: str, *, currency: str = "EUR") -> InvoiceLine:
     """Return a line of a plan."""
     return invoice_line(
         kind=kind,
         description=kind.value,
         service=invoices.NOVEMBER,
         unrounded=Decimal(amount),
-        currency="EUR",
+        currency=currency,
         tax=invoices.REDUCED,
     )
 
@@ -148,6 +148,52 @@ def history(*events: object) -> list[DocumentMoved]:
     return list(document_facts(commits, timezone=BERLIN))
 
 
+def documents_of(currency: str, tenant: str) -> list[Fact]:
+    """Return usage and documents in a currency of any decimals, and all that can become of them.
+
+    A paid invoice with a credit note, a void one, one that was uncollectible, credited and paid
+    after all, and one that stayed uncollectible.
+    """
+
+    def bill(number: str, *lines: InvoiceLine, credit: str = "0") -> Invoice:
+        return invoice(lines, number=number, currency=currency, tenant=tenant, credit=credit)
+
+    def used_line(amount: str) -> InvoiceLine:
+        return usage_line("tokens.input", Decimal(amount), currency=currency)
+
+    paid = bill(
+        "INV-000001",
+        used_line("1234.56789"),
+        plan_line(LineKind.FEE, "100.4445", currency=currency),
+        credit="34.5",
+    )
+    void = bill("INV-000002", used_line("7.7777"))
+    bad = bill("INV-000003", used_line("55.0055"))
+    lost = bill("INV-000004", plan_line(LineKind.CHARGE, "9.9995", currency=currency))
+    return [
+        *(
+            UsageAccrued(tenant, currency, DAY, "tokens.input", Decimal(amount))
+            for amount in ("1234.56789", "7.7777", "55.0055")
+        ),
+        CreditMoved(tenant, currency, DAY, CreditMove.GRANTED, False, Decimal("34.5")),
+        CreditMoved(tenant, currency, DAY, CreditMove.BURNED, False, Decimal("34.5")),
+        *history(
+            finalized(paid),
+            credited(paid, "10", number="INV-CN-000001"),
+            moved(paid, InvoiceStatus.PAID),
+            finalized(void),
+            moved(void, InvoiceStatus.VOID),
+        ),
+        *history(
+            finalized(bad),
+            moved(bad, InvoiceStatus.UNCOLLECTIBLE),
+            credited(bad, "1", number="INV-CN-000002"),
+            moved(bad, InvoiceStatus.PAID),
+        ),
+        *history(finalized(lost), moved(lost, InvoiceStatus.UNCOLLECTIBLE)),
+    ]
+
+
 def everything() -> list[Fact]:
     """Return facts that use every rule."""
     bill = invoice(
@@ -198,4 +244,6 @@ def everything() -> list[Fact]:
             moved(bad, InvoiceStatus.PAID),
         ),
         *history(finalized(lost), moved(lost, InvoiceStatus.UNCOLLECTIBLE)),
+        *documents_of("JPY", "yen & co"),
+        *documents_of("KWD", "dinar"),
     ]

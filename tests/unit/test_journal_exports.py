@@ -21,7 +21,7 @@ from ledger.application.documents.journal_csv import netsuite, quickbooks
 from ledger.application.documents.journal_text import beancount, beancount_account, hledger
 from ledger.application.documents.journals import JournalForm, export_pieces
 from ledger.domain.errors import InvalidInput
-from ledger.domain.journal import Booking, by_month, trial_balance
+from ledger.domain.journal import Booking, Rule, by_month, trial_balance
 from ledger.domain.journal_rules import journal
 
 HOSTILE = (
@@ -42,6 +42,25 @@ def booked() -> list[Booking]:
         for place, tenant in enumerate(HOSTILE)
     ]
     return journal(facts)
+
+
+def test_one_journal_has_documents_of_currencies_with_no_two_and_three_decimals() -> None:
+    """Finalized, void, paid, uncollectible and paid after all, credited: what follows has all."""
+    rules: dict[str, set[Rule]] = defaultdict(set)
+    for one in booked():
+        if one.reference:
+            rules[one.currency].add(one.rule)
+    assert set(rules) == {"EUR", "JPY", "KWD"}
+    for found in rules.values():
+        assert found == {
+            Rule.INVOICE_FINALIZED,
+            Rule.INVOICE_VOIDED,
+            Rule.INVOICE_PAID,
+            Rule.INVOICE_UNCOLLECTIBLE,
+            Rule.UNCOLLECTIBLE_PAID,
+            Rule.CREDIT_NOTE_ISSUED,
+            Rule.CREDIT_NOTE_OF_UNCOLLECTIBLE,
+        }
 
 
 def ours(bookings: Sequence[Booking]) -> dict[tuple[str, str], Decimal]:
@@ -156,6 +175,38 @@ def test_every_imported_entry_balances_and_comes_near_the_exact_one(
             near = Decimal("0.5") if unit == "JPY" else Decimal("0.005")
             assert abs(sums[name, unit] - exact) <= near * len(monthly)
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
+
+
+@pytest.mark.parametrize(
+    ("export", "most"), [(netsuite, {"JPY": 0, "KWD": 2}), (quickbooks, {"JPY": 0, "KWD": 3})]
+)
+def test_amounts_have_no_more_digits_than_an_import_takes(
+    export: Callable[[Sequence[Booking]], Iterator[str]], most: dict[str, int]
+) -> None:
+    """NetSuite two decimals; ten digits before them, and what is more in several lines."""
+    large = Decimal("25000000000.55")
+    bookings = booked() + journal([samples.used("images", str(large), tenant="big")])
+    rows = list(csv.DictReader(io.StringIO("".join(export(bookings)), newline="")))
+    for row in rows:
+        amount = row.get("Debit", row.get("Debits")) or row.get("Credit", row.get("Credits"))
+        assert amount is not None
+        whole, _, fraction = amount.partition(".")
+        assert len(whole) <= 10
+        assert len(fraction) == most.get(row["Currency"], 2)
+    big = [row.get("Debit", row.get("Debits")) or "0" for row in rows if row["Name"] == "big"]
+    assert sum(map(Decimal, big)) == large
+    assert len(big) == 6
+
+
+@pytest.mark.parametrize("export", [netsuite, quickbooks])
+def test_what_is_owed_to_a_provider_is_the_providers(
+    export: Callable[[Sequence[Booking]], Iterator[str]],
+) -> None:
+    """Lines of accounts payable need the name of a supplier; all others have the tenant's."""
+    rows = list(csv.DictReader(io.StringIO("".join(export(booked())), newline="")))
+    names = {row.get("Account", row.get("AccountName")): row["Name"] for row in rows}
+    assert names["liabilities:provider-payable:openai-eu"] == "openai-eu"
+    assert names["expenses:provider-cost:openai-eu"] == "acme"
 
 
 def test_accounts_can_be_called_what_they_are_called_there() -> None:

@@ -1,11 +1,11 @@
 """The journal as CSV for programs that import journal entries: NetSuite and QuickBooks Online.
 
-Both know no more decimals than the currency's minor unit, so bookings are rounded there, after
-those that are summed by day were summed by month (`ledger.domain.journal.by_month`). One booking
-is one journal entry, and its external id stays the same whenever the file is made again.
+Both know few decimals, so bookings are rounded there, after those that are summed by day were
+summed by month (`ledger.domain.journal.by_month`). One booking is one journal entry, and its
+external id stays the same whenever the file is made again.
 
-Columns: NetSuite's "Journal Entry … Fields" tables of its CSV import, QuickBooks' "Import journal
-entries". A text that begins like a formula gets an apostrophe.
+Columns and limits: docs/spec/journal.md, "What the vendors say". A text that begins like a formula
+gets an apostrophe.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 
 from ledger.application.documents.invoice_csv import safe_text
-from ledger.domain.journal import Booking, JournalLine, by_month, in_minor_units
-from ledger.domain.money import minor_units
+from ledger.domain.journal import (
+    PROVIDER_PAYABLE,
+    Booking,
+    JournalLine,
+    by_month,
+    in_minor_units,
+)
+from ledger.domain.money import EXACT, minor_units
 
 NETSUITE = (
     "External ID",
@@ -40,6 +47,10 @@ QUICKBOOKS = (
     "Currency",
 )
 
+_NETSUITE_DECIMALS = 2
+_MOST = Decimal(10) ** 10 - 1
+"""Largest amount of a line: more digits before the decimals fit into no import."""
+
 
 def netsuite(
     booked: Iterable[Booking], *, accounts: Mapping[str, str] | None = None
@@ -52,12 +63,13 @@ def netsuite(
     """
 
     def row(one: Booking, line: JournalLine, name: str) -> Sequence[str]:
-        debit, credit = _both(one, line)
+        debit, credit = _both(one, line, at_most=_NETSUITE_DECIMALS)
         memo = _memo(one)
         day = one.day.isoformat()
-        return (one.external_id, day, one.currency, memo, name, debit, credit, one.tenant, memo)
+        whom = _whom(one, line)
+        return (one.external_id, day, one.currency, memo, name, debit, credit, whom, memo)
 
-    return _file(NETSUITE, booked, accounts or {}, row)
+    return _file(NETSUITE, booked, accounts or {}, row, at_most=_NETSUITE_DECIMALS)
 
 
 def quickbooks(
@@ -73,7 +85,8 @@ def quickbooks(
     def row(one: Booking, line: JournalLine, name: str) -> Sequence[str]:
         debit, credit = _both(one, line)
         day = f"{one.day:%m/%d/%Y}"
-        return (one.external_id, day, name, debit, credit, _memo(one), one.tenant, one.currency)
+        whom = _whom(one, line)
+        return (one.external_id, day, name, debit, credit, _memo(one), whom, one.currency)
 
     return _file(QUICKBOOKS, booked, accounts or {}, row)
 
@@ -83,14 +96,33 @@ def _file(
     booked: Iterable[Booking],
     accounts: Mapping[str, str],
     row: Callable[[Booking, JournalLine, str], Sequence[str]],
+    *,
+    at_most: int | None = None,
 ) -> Iterator[str]:
     yield _csv(head)
     for booking in by_month(booked):
-        one = in_minor_units(booking)
+        one = in_minor_units(booking, at_most=at_most)
         if one is None:
             continue
         for line in one.lines:
-            yield _csv(row(one, line, _theirs(line.account, accounts)))
+            name = _theirs(line.account, accounts)
+            for part in _parts(line):
+                yield _csv(row(one, part, name))
+
+
+def _parts(line: JournalLine) -> Iterator[JournalLine]:
+    """Yield a line in pieces of which each is small enough."""
+    left = abs(line.amount)
+    while left > _MOST:
+        yield JournalLine(line.account, _MOST.copy_sign(line.amount))
+        left = EXACT.subtract(left, _MOST)
+    yield JournalLine(line.account, left.copy_sign(line.amount))
+
+
+def _whom(booking: Booking, line: JournalLine) -> str:
+    """Return whose a line is: the provider that is to be paid, else the tenant."""
+    head, _, provider = line.account.rpartition(":")
+    return provider if head == PROVIDER_PAYABLE else booking.tenant
 
 
 def _theirs(name: str, accounts: Mapping[str, str]) -> str:
@@ -103,8 +135,8 @@ def _theirs(name: str, accounts: Mapping[str, str]) -> str:
     return name
 
 
-def _both(booking: Booking, line: JournalLine) -> tuple[str, str]:
-    shown = f"{abs(line.amount):.{minor_units(booking.currency)}f}"
+def _both(booking: Booking, line: JournalLine, *, at_most: int = 4) -> tuple[str, str]:
+    shown = f"{abs(line.amount):.{min(minor_units(booking.currency), at_most)}f}"
     return (shown, "") if line.amount > 0 else ("", shown)
 
 
