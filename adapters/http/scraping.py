@@ -42,6 +42,7 @@ class Standing(msgspec.Struct, frozen=True):
         verified_at: when the whole ledger was last audited, microseconds since the epoch; None if
             it never was.
         differences: that were found then.
+        warnings: likewise.
         jobs: that ever ran.
     """
 
@@ -50,6 +51,7 @@ class Standing(msgspec.Struct, frozen=True):
     verified_at: int | None = None
     differences: int = 0
     jobs: tuple[JobStanding, ...] = ()
+    warnings: int = 0
 
 
 class Scrape:
@@ -105,7 +107,7 @@ class Scrape:
             return None
         for line in audits:
             found = msgspec.convert(line.detail, Verified)
-            return Standing(lag, unpriced, line.at, found.differences, jobs)
+            return Standing(lag, unpriced, line.at, found.differences, jobs, found.warnings)
         return Standing(lag, unpriced, jobs=jobs)
 
     def _answered(self, asking: asyncio.Task[Standing | None]) -> None:
@@ -159,6 +161,11 @@ class _Facts(Collector):
             "tallybook_verify_differences",
             "What the last audit of the whole ledger found.",
             value=standing.differences,
+        )
+        yield GaugeMetricFamily(
+            "tallybook_verify_warnings",
+            "What it found right and worth a look, such as void invoices that nobody billed anew.",
+            value=standing.warnings,
         )
         yield GaugeMetricFamily(
             "tallybook_verify_timestamp_seconds",

@@ -261,6 +261,8 @@ def _of_drafts(said: Arguments, result: Any, /) -> Told:
 
 def _of_credit_note(said: Arguments, result: Any, /) -> Told:
     detail = _members(said, ("total", "reason"))
+    if said.get("note"):
+        detail["note"] = said["note"]
     if said.get("lines") is not None:
         detail["lines"] = {str(number): amount for number, amount in said["lines"].items()}
     if not isinstance(result, LedgerError):

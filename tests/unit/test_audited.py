@@ -188,7 +188,8 @@ def bill(desk: Desk) -> None:
     services.invoicing.finalize_all(by="ann")
     services.invoicing.move("acme", "i", status=InvoiceStatus.PAID, by="ann")
     desk.answer = SimpleNamespace(invoice=SimpleNamespace(id="i-cn1"))
-    services.invoicing.credit("acme", "i", lines={2: Decimal("1.5")}, reason="r", by="ann")
+    lines = {2: Decimal("1.5")}
+    services.invoicing.credit("acme", "i", lines=lines, reason="r", by="ann", note="cr")
     desk.answer = SimpleNamespace(state=RunState.DONE, attempt=2)
     services.jobs.run("verify", again=True)
 
@@ -262,6 +263,7 @@ def test_each_act_of_billing_has_its_line(desk: Desk) -> None:
     assert lines[9].detail == {"invoices": 7, "by": "ann"}
     assert lines[10].detail == {"status": "paid", "by": "ann"}
     assert lines[11].detail["lines"] == {"2": "1.5"}
+    assert lines[11].detail["note"] == "i-cn1"
     assert lines[12].detail == {"again": True, "state": "done", "attempt": 2}
 
 
@@ -294,6 +296,8 @@ def test_every_act_that_is_refused_is_written_with_its_code(
     assert {
         one.act for one, before in zip(refused, done, strict=True) if one.target != before.target
     } == {"price.set"}
+    [note] = [one.detail["note"] for one in refused if one.act == "invoice.credited"]
+    assert note == "cr"
     assert caplog.records == []
     acts = {one.name for members in module._ACTS.values() for one in members.values()}
     assert acts - {one.act for one in refused} <= {"key.issued", "key.rotated", "key.revoked"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,6 +18,7 @@ from adapters.http.scraping import Scrape
 from adapters.memory import MemoryAuditLog, MemoryJobs
 from ledger.application import verify
 from ledger.application.audit_log import AuditLog
+from ledger.application.billing_warnings import BillingWarning
 from ledger.application.jobs import Job, Jobs
 from ledger.application.services import Services
 from ledger.application.verify import VerifyReport
@@ -115,6 +117,9 @@ def test_the_last_audit_of_the_whole_ledger_is_told() -> None:
     def text() -> bytes:
         return asyncio.run(Scrape(Metrics(), services).text())
 
+    warning = BillingWarning(
+        code="c", tenant="acme", detail="d", first_day=date(2026, 11, 1), invoice="i"
+    )
     report = VerifyReport(
         tenants=1,
         commits=1,
@@ -125,11 +130,13 @@ def test_the_last_audit_of_the_whole_ledger_is_told() -> None:
         deep=False,
         differences=(),
         total=3,
+        warnings=(warning, warning),
     )
     verify.keep(log, report, tenant="acme", who="ann")
     assert b"tallybook_verify" not in text()
     verify.keep(log, report, tenant=None, who="ann")
     assert b"tallybook_verify_differences 3.0" in text()
+    assert b"tallybook_verify_warnings 2.0" in text()
     assert b"tallybook_verify_timestamp_seconds 1.5" in text()
 
 
