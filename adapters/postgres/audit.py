@@ -106,12 +106,15 @@ class PostgresAudit:
         """Return the log's last notification id."""
         return int(self._all("head")[0][0])
 
-    def commits(self, *, tenant_id: int | None = None) -> Iterator[Sequence[StoredCommit]]:
+    def commits(
+        self, *, tenant_id: int | None = None, after: int = 0
+    ) -> Iterator[Sequence[StoredCommit]]:
         """Yield ledger commits in pieces; see `AuditView`."""
         if tenant_id is None:
             pieces = self._stream("log", {}, _log_row_bytes)
         else:
-            pieces = self._stream("stream", {"stream": stream_of(tenant_id)}, _log_row_bytes)
+            asked = {"stream": stream_of(tenant_id), "after": after}
+            pieces = self._stream("stream", asked, _log_row_bytes)
         numbers: dict[str, int] = {}
         for piece in pieces:
             commits = []
@@ -128,6 +131,10 @@ class PostgresAudit:
                 self._strangers.append(f"{stream} {version}, topic {topic}, at {position}")
             if commits:
                 yield commits
+
+    def shapes(self, tenant_id: int) -> Mapping[int, bytes]:
+        """Return bodies of a tenant's shapes by number."""
+        return {place: bytes(body) for _, place, body in self._all("shapes", tenants=[tenant_id])}
 
     def strangers(self) -> Sequence[str]:
         """Return what `commits` met that is half a commit."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import date
 from decimal import Decimal
+from typing import NamedTuple
 
 from ledger.application.billing_ports import BillingStore, UsageQuestion
 from ledger.application.plans import Plans
@@ -31,6 +32,23 @@ from ledger.projections.credit_moves import credit_moves
 
 PLACES_AT_A_TIME = 25
 """Tenants whose rollups are read at once: some ten thousand rows."""
+
+
+class BookingPlace(NamedTuple):
+    """A booking among the others."""
+
+    tenant: str
+    currency: str
+    day: str
+    rule: str
+    reference: str
+
+
+def place_of(one: Booking) -> BookingPlace:
+    """Return where a booking stands."""
+    return BookingPlace(
+        one.tenant, one.currency, one.day.isoformat(), one.rule.value, one.reference
+    )
 
 
 class Journals:
@@ -82,18 +100,57 @@ class Journals:
             NotFound: ``unknown_tenant``.
             InvalidInput: ``invalid_period`` where the first day comes after the other.
         """
-        if first_day is not None and after_day is not None and first_day > after_day:
-            raise InvalidInput(
-                f"there is no day from {first_day} to before {after_day}", code="invalid_period"
-            )
+        days = _days(first_day, after_day)
         places = self._places() if tenant is None else iter([[self._store.place(tenant)]])
         self._catch_up()
-        made = [one for piece in places for one in journal(self._facts(piece))]
         return sorted(
-            one
-            for one in made
-            if (first_day is None or one.day >= first_day)
-            and (after_day is None or one.day < after_day)
+            one for piece in places for one in journal(self._facts(piece)) if days(one.day)
+        )
+
+    def page(
+        self,
+        *,
+        limit: int,
+        after: BookingPlace | None = None,
+        tenant: str | None = None,
+        first_day: date | None = None,
+        after_day: date | None = None,
+    ) -> list[Booking]:
+        """Return bookings that follow one, in the order of `bookings`, and one more than a page.
+
+        Makes the journal of the tenants that are on the page, and at most of as many after them.
+
+        Args:
+            limit: bookings of a page.
+            after: the last one of the page before; None for the first page.
+            tenant: as of `bookings`, like the days.
+            first_day: likewise.
+            after_day: likewise.
+
+        Raises:
+            NotFound: as `bookings`.
+            InvalidInput: likewise.
+        """
+        days = _days(first_day, after_day)
+        places = [self._store.place(tenant)] if tenant is not None else self._by_name()
+        if after is not None:
+            places = [one for one in places if one.tenant >= after.tenant]
+        self._catch_up()
+        found: list[Booking] = []
+        size = 1
+        while places and len(found) <= limit:
+            piece, places = places[:size], places[size:]
+            size = min(2 * size, PLACES_AT_A_TIME)
+            found += sorted(
+                one
+                for one in journal(self._facts(piece))
+                if days(one.day) and (after is None or place_of(one) > after)
+            )
+        return found[: limit + 1]
+
+    def _by_name(self) -> list[Place]:
+        return sorted(
+            (one for piece in self._places() for one in piece), key=lambda place: place.tenant
         )
 
     def _places(self) -> Iterator[Sequence[Place]]:
@@ -158,3 +215,17 @@ class Journals:
             for piece in view.commits(tenant_id=tenant_id):
                 for one in piece:
                     yield decode_commit(one.state)
+
+
+def _days(first_day: date | None, after_day: date | None) -> Callable[[date], bool]:
+    """Return what tells whether a day is asked for.
+
+    Raises:
+        InvalidInput: ``invalid_period``.
+    """
+    if first_day is not None and after_day is not None and first_day > after_day:
+        raise InvalidInput(
+            f"there is no day from {first_day} to before {after_day}", code="invalid_period"
+        )
+    first, end = first_day or date.min, after_day
+    return lambda day: day >= first and (end is None or day < end)

@@ -322,12 +322,19 @@ class AuditView(Protocol):
         """Return the log's last notification id; 0 while it is empty."""
         ...
 
-    def commits(self, *, tenant_id: int | None = None) -> Iterator[Sequence[StoredCommit]]:
+    def commits(
+        self, *, tenant_id: int | None = None, after: int = 0
+    ) -> Iterator[Sequence[StoredCommit]]:
         """Yield ledger commits in pieces of some thousand, or some megabytes.
 
         Args:
             tenant_id: only this tenant's, in order of commit numbers; None for all, in log order.
+            after: of one tenant: number of the last commit to leave out.
         """
+        ...
+
+    def shapes(self, tenant_id: int) -> Mapping[int, bytes]:
+        """Return bodies of a tenant's shapes by number."""
         ...
 
     def strangers(self) -> Sequence[str]:

@@ -18,11 +18,12 @@ from fakes.billing_world import TEAM
 from typer.testing import CliRunner
 
 from adapters import bootstrap
+from ledger.application.journals import Journals, place_of
 from ledger.domain.billing_account import BillingDetails
 from ledger.domain.errors import InvalidInput
 from ledger.domain.invoice_parts import Party, Tax, TaxCategory
 from ledger.domain.invoices import InvoiceStatus, from_document
-from ledger.domain.journal import trial_balance
+from ledger.domain.journal import Booking, trial_balance
 from ledger.domain.prices import PriceKey, PriceKind, PriceRow
 
 PRICE = Decimal("0.0020033")
@@ -174,3 +175,51 @@ def test_days_in_the_wrong_order_are_refused(books: bootstrap.Tallybook) -> None
     with pytest.raises(InvalidInput) as caught:
         books.journals.bookings(first_day=date(2026, 12, 1), after_day=date(2026, 11, 1))
     assert caught.value.code == "invalid_period"
+
+
+class _Watched:
+    """A store of billing that notes whose history is read."""
+
+    def __init__(self, books: bootstrap.Tallybook) -> None:
+        self._store = books.billing_store
+        self.read: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def history(self, tenant_id: int) -> Any:
+        names = {one.tenant_id: one.tenant for one in self._store.places(after=0, limit=9)}
+        self.read.append(names[tenant_id])
+        return self._store.history(tenant_id)
+
+
+def test_a_page_is_made_of_the_tenants_on_it(books: bootstrap.Tallybook) -> None:
+    """All pages together are the journal, in its order; those who come before it are not read."""
+    # Numbered after the others and named before them: the order is that of names.
+    books.tenants.open("aaron", currency="EUR", timezone="Asia/Tokyo")
+    books.ledger.record([event("aaron", "one", "2026-01-05T10:00:00Z", tool_calls=7)])
+    watched = _Watched(books)
+    journals = Journals(
+        watched,  # type: ignore[arg-type] # delegates to one
+        books.plans,
+        books.reads,
+        books.protection_reads,
+        books.audit,
+        lambda: None,
+    )
+    whole = books.journals.bookings(after_day=date(2026, 2, 7))
+    assert [*dict.fromkeys(one.tenant for one in whole)] == ["aaron", "acme", "blue"]
+    seen: list[Booking] = []
+    while True:
+        watched.read.clear()
+        after = place_of(seen[-1]) if seen else None
+        found = journals.page(limit=1, after=after, after_day=date(2026, 2, 7))
+        seen += found[:1]
+        if len(found) < 2:
+            break
+        if after is not None:
+            assert watched.read[0] == after.tenant
+            assert len(watched.read) <= 3
+    assert seen == whole
+    with pytest.raises(InvalidInput):
+        journals.page(limit=1, first_day=date(2026, 3, 1), after_day=date(2026, 2, 1))

@@ -15,7 +15,7 @@ from fakes.billing_world import BillingWorld, Clock, list_prices, memory_world
 from ledger.application.evidence import EvidenceReport, InvoiceEvidence
 from ledger.domain.billing_evidence import postings_in
 from ledger.domain.commands import RerateUsage
-from ledger.domain.entries import UsageRecorded
+from ledger.domain.entries import ShapeDefined, UsageRecorded, decode_commit
 from ledger.domain.errors import NotFound
 from ledger.domain.holds import ReverseCharge
 from ledger.domain.invoices import Invoice
@@ -26,6 +26,8 @@ from ledger.projections.usage_daily import posting_leaves
 UNIT = 10**18
 CLOCK = Clock()
 AT = "2026-11-{:02}T10:00:00Z"
+READ: list[int] = []
+"""Numbers of the commits that were read."""
 
 
 @pytest.fixture
@@ -50,10 +52,22 @@ def evidence(world: BillingWorld) -> InvoiceEvidence:
     store = world.memory
     assert store is not None
 
-    def commits(*, tenant_id: int) -> Iterator[Any]:
-        yield [one for one in store.commits() if one.tenant_id == tenant_id]
+    def commits(*, tenant_id: int, after: int = 0) -> Iterator[Any]:
+        for one in store.commits():
+            if one.tenant_id == tenant_id and one.version > after:
+                READ.append(one.version)
+                yield [one]
 
-    view: Any = nullcontext(SimpleNamespace(commits=commits))
+    def shapes(tenant_id: int) -> dict[int, bytes]:
+        entries = [
+            entry
+            for one in store.commits()
+            if one.tenant_id == tenant_id
+            for entry in decode_commit(one.state).entries
+        ]
+        return {one.number: one.body for one in entries if isinstance(one, ShapeDefined)}
+
+    view: Any = nullcontext(SimpleNamespace(commits=commits, shapes=shapes))
     return InvoiceEvidence(world.store, world.plans, lambda: view)
 
 
@@ -206,3 +220,25 @@ def test_unpriced_usage_is_listed_and_billed_once_it_has_a_price(world: BillingW
     ]
     assert later.unpriced == ()
     check_lines(evidence(world), later)
+
+
+def test_a_page_reads_what_it_shows(world: BillingWorld) -> None:
+    """All pages together are the whole, under one digest; only the first reads all of the log."""
+    for day in range(1, 13):
+        world.use("acme", AT.format(day), tokens_input=day, tool_calls=1)
+    [line] = [one for one in close(world, "2026-12-04").lines if one.description.endswith("calls")]
+    find, id = evidence(world), "2026-11-01"
+    whole = find.entries("acme", id, line=line.number)
+    assert len(whole.entries) == 12
+    seen, after = [], None
+    while True:
+        READ.clear()
+        report, following = find.page("acme", id, line=line.number, limit=5, after=after)
+        assert (report.digest, report.chain_holds) == (whole.digest, True)
+        assert len(READ) <= (len(report.entries) + 3 if after else 20)
+        seen += report.entries
+        if following is None:
+            break
+        after = following
+    assert seen == list(whole.entries)
+    assert READ[0] > 8

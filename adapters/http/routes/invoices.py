@@ -30,6 +30,7 @@ from ledger.application.documents.invoices import (
     preview_document,
     series_document,
 )
+from ledger.application.evidence import EvidencePlace
 from ledger.application.invoice_rows import StoredInvoice
 from ledger.application.services import Services
 from ledger.domain.invoices import DocumentKind, InvoiceStatus, to_document
@@ -178,14 +179,15 @@ def _add_evidence(api: APIRouter, doors: Doors) -> None:
     ) -> Any:
         """List exactly the entries behind a line, with their digest.
 
-        Reads the tenant's log up to the invoice, so it takes time in proportion to its entries;
-        two at once a process, else 503 `server_busy`.
+        The first page reads the tenant's log up to the invoice, so it takes time in proportion to
+        its entries; those after it read what they show. Two at once a process, else 503
+        `server_busy`.
         """
         listing = Listing("evidence", (context.tenant, invoice, line))
-        after = listing.place(page.cursor, tuple[int, int])
+        after = listing.place(page.cursor, EvidencePlace)
         with few.one():
-            report = context.evidence.entries(context.tenant, invoice, line=line)
-        found = [one for one in report.entries if after is None or (one.commit, one.index) > after]
-        shown, following = listing.page(found, page.limit, lambda one: (one.commit, one.index))
-        part = type(report)(line, shown, report.shapes, report.digest, report.chain_holds)
-        return Document({**evidence_document(part), "next": following})
+            report, following = context.evidence.page(
+                context.tenant, invoice, line=line, limit=page.limit, after=after
+            )
+        cursor = None if following is None else listing.cursor(following)
+        return Document({**evidence_document(report), "next": cursor})

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from adapters.http.context import Context
 from adapters.http.cursors import Listing
 from adapters.http.few import Few
-from adapters.http.management import Document, Doors, Page, Paged
+from adapters.http.management import Document, Doors, Paged
 from adapters.http.models.journals import JournalDocument, TrialBalanceDocument
 from ledger.application import ask_fields as fields
 from ledger.application.documents.journals import (
@@ -19,6 +19,7 @@ from ledger.application.documents.journals import (
     export_pieces,
     trial_balance_document,
 )
+from ledger.application.journals import BookingPlace, place_of
 from ledger.application.services import Services
 from ledger.domain.errors import InvalidInput
 from ledger.domain.journal import Booking, trial_balance
@@ -39,8 +40,6 @@ _OTHER_FORMS: dict[int | str, dict[str, Any]] = {
         }
     }
 }
-Place = tuple[str, str, str, str, str]
-"""A booking among the others: tenant, currency, day, rule, reference."""
 
 
 def router(services: Services) -> APIRouter:
@@ -63,9 +62,9 @@ def router(services: Services) -> APIRouter:
     ) -> Any:
         """Return the journal, of one tenant or of all: the same days, the same ids, always.
 
-        JSON comes in pages; other forms whole, as a file. It is made anew for each request, which
-        takes time in proportion to days, tenants and accounts; two at once a process, else 503
-        `server_busy`.
+        JSON comes in pages; other forms whole, as a file. It is made anew for each request, of a
+        page for the tenants on it, which takes time in proportion to their days and accounts; two
+        at once a process, else 503 `server_busy`.
         """
         asked = {
             "first_day": None if first is None else fields.day(first, "/from"),
@@ -73,8 +72,14 @@ def router(services: Services) -> APIRouter:
         }
         if form is JournalForm.JSON:
             listing = Listing("journal", (context.only, first, to))
-            after = listing.place(page.cursor, tuple[str, str, str, str, str])
-        elif not {"limit", "cursor"}.isdisjoint(context.exchange.query):
+            after = listing.place(page.cursor, BookingPlace)
+            with few.one():
+                rows = context.services.journals.page(
+                    limit=page.limit, after=after, tenant=context.only, **asked
+                )
+            shown, following = listing.page(rows, page.limit, place_of)
+            return Document({**bookings_document(shown), "next": following})
+        if not {"limit", "cursor"}.isdisjoint(context.exchange.query):
             raise InvalidInput(
                 f"{form.value} comes whole; leave limit and cursor out",
                 code="invalid_parameter",
@@ -82,9 +87,7 @@ def router(services: Services) -> APIRouter:
             )
         with few.one():
             booked = context.services.journals.bookings(tenant=context.only, **asked)
-            if form is not JournalForm.JSON:
-                return _file(form, booked)
-        return _page(listing, page, after, booked)
+            return _file(form, booked)
 
     @api.get("/v2/journal/balance", response_model=TrialBalanceDocument)
     def balance(
@@ -102,21 +105,6 @@ def router(services: Services) -> APIRouter:
         return Document(trial_balance_document(trial_balance(booked)))
 
     return api
-
-
-def _page(
-    listing: Listing,
-    page: Page,
-    after: Place | None,
-    booked: list[Booking],
-) -> Document:
-    found = [one for one in booked if after is None or _place(one) > after]
-    shown, following = listing.page(found, page.limit, _place)
-    return Document({**bookings_document(shown), "next": following})
-
-
-def _place(one: Booking) -> Place:
-    return one.tenant, one.currency, one.day.isoformat(), one.rule.value, one.reference
 
 
 def _file(form: JournalForm, booked: list[Booking]) -> Response:

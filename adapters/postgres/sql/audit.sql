@@ -11,7 +11,7 @@ ORDER BY notification_id;
 -- name: stream
 SELECT notification_id, originator_id, originator_version, topic, state
 FROM ledger_log
-WHERE originator_id = %(stream)s
+WHERE originator_id = %(stream)s AND originator_version > %(after)s
 ORDER BY originator_version;
 
 -- name: commits_at
