@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -11,11 +12,12 @@ import typer
 
 from adapters.cli.output import JsonOption, number, out, print_json, table
 from adapters.cli.plans import read_day, read_text
-from adapters.cli.protection_output import AnyTenantOption
+from adapters.cli.protection_output import AnyTenantOption, say
 from adapters.cli.services import OpenServices
 from adapters.cli.writing import OutputOption, write_output
 from ledger.application.documents.journals import (
     JournalForm,
+    export_files,
     export_pieces,
     trial_balance_document,
 )
@@ -23,6 +25,8 @@ from ledger.domain.errors import InvalidInput
 from ledger.domain.journal import trial_balance
 from ledger.domain.money import round_money
 
+MIN_LINES = 100
+"""Fewest lines of a file, so that few entries have more."""
 FromOption = Annotated[str, typer.Option("--from", help="First local day.")]
 ToOption = Annotated[str, typer.Option("--to", help="First local day no longer included.")]
 
@@ -47,14 +51,35 @@ def _register_export(journal: typer.Typer, open_services: OpenServices) -> None:
             str,
             typer.Option(help="JSON file: names there by names here, for netsuite and quickbooks."),
         ] = "",
+        lines: Annotated[
+            int | None,
+            typer.Option(
+                min=MIN_LINES,
+                help="Write files of so many lines at most, NAME-1.csv and on, for programs that"
+                " import no more; no entry is in two of them.",
+            ),
+        ] = None,
         output: OutputOption = "-",
     ) -> None:
         """Write the journal: the same days, the same ids, whenever it is written."""
         names = _names(accounts)
+        if lines is not None and output == "-":
+            raise InvalidInput(
+                "several files need a name: give --output, or leave --lines out",
+                code="invalid_parameter",
+                pointer="/output",
+            )
         first, after = read_day(start, "/from"), read_day(end, "/to")
         with open_services() as services:
             booked = services.journals.bookings(tenant=tenant, first_day=first, after_day=after)
-        write_output(output, export_pieces(form, booked, accounts=names))
+        if lines is None:
+            write_output(output, export_pieces(form, booked, accounts=names))
+            return
+        path = Path(output)
+        files = list(export_files(form, booked, accounts=names, lines=lines))
+        for number_, body in enumerate(files, start=1):
+            write_output(str(path.with_stem(f"{path.stem}-{number_}")), [body])
+        say(f"{len(files)} files, {path.stem}-1{path.suffix} and on")
 
 
 def _register_balance(journal: typer.Typer, open_services: OpenServices) -> None:

@@ -153,6 +153,11 @@ def _the_csv_balances(run: Any, tmp_path: Path) -> None:
     assert len(sums) > 5
     assert not any(sums.values())
     assert ",Bank," in text
+    target = tmp_path / "books.csv"
+    run("journal", "export", "-f", "quickbooks", "--lines", "100", "-o", str(target))
+    assert (tmp_path / "books-1.csv").read_text().startswith("JournalNo,")
+    with pytest.raises(InvalidInput, match="need a name"):
+        run("journal", "export", "-f", "quickbooks", "--lines", "100")
     names.write_text("[]")
     with pytest.raises(InvalidInput, match="no JSON object"):
         run("journal", "export", "-f", "netsuite", "--accounts", str(names))

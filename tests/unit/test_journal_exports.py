@@ -19,7 +19,7 @@ from fakes import journal_samples as samples
 
 from ledger.application.documents.journal_csv import netsuite, quickbooks
 from ledger.application.documents.journal_text import beancount, beancount_account, hledger
-from ledger.application.documents.journals import JournalForm, export_pieces
+from ledger.application.documents.journals import JournalForm, export_files, export_pieces
 from ledger.domain.errors import InvalidInput
 from ledger.domain.journal import Booking, Rule, by_month, trial_balance
 from ledger.domain.journal_rules import journal
@@ -196,6 +196,25 @@ def test_amounts_have_no_more_digits_than_an_import_takes(
     big = [row.get("Debit", row.get("Debits")) or "0" for row in rows if row["Name"] == "big"]
     assert sum(map(Decimal, big)) == large
     assert len(big) == 6
+
+
+def test_files_have_few_lines_and_whole_entries() -> None:
+    """For programs that import no more: together they are the one file."""
+    form, bookings = JournalForm.QUICKBOOKS, booked()
+    [whole] = export_files(form, bookings, accounts={}, lines=10**6)
+    assert whole == b"".join(export_pieces(form, bookings, accounts={}))
+    files = [one.decode() for one in export_files(form, bookings, accounts={}, lines=12)]
+    read = [list(csv.DictReader(io.StringIO(one, newline=""))) for one in files]
+    assert len(files) > 5
+    assert all(len(rows) <= 11 for rows in read)
+    together = [row for rows in read for row in rows]
+    assert together == list(csv.DictReader(io.StringIO(whole.decode(), newline="")))
+    numbers = [{row["JournalNo"] for row in rows} for rows in read]
+    assert sum(map(len, numbers)) == len(set().union(*numbers))
+    [alone, *_] = export_files(form, bookings, accounts={}, lines=1)
+    assert len(list(csv.reader(io.StringIO(alone.decode(), newline="")))) >= 3
+    with pytest.raises(InvalidInput, match="is one file"):
+        list(export_files(JournalForm.HLEDGER, bookings, accounts={}, lines=100))
 
 
 @pytest.mark.parametrize("export", [netsuite, quickbooks])

@@ -55,7 +55,7 @@ _MOST = Decimal(10) ** 10 - 1
 def netsuite(
     booked: Iterable[Booking], *, accounts: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """Yield a file for NetSuite; days are ISO 8601.
+    """Yield a file for NetSuite, head and entries; days are ISO 8601.
 
     Args:
         booked: of any tenants and currencies.
@@ -75,7 +75,7 @@ def netsuite(
 def quickbooks(
     booked: Iterable[Booking], *, accounts: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """Yield a file for QuickBooks Online; days are MM/DD/YYYY.
+    """Yield a file for QuickBooks Online, head and entries; days are MM/DD/YYYY.
 
     Args:
         booked: as of `netsuite`.
@@ -104,10 +104,30 @@ def _file(
         one = in_minor_units(booking, at_most=at_most)
         if one is None:
             continue
-        for line in one.lines:
-            name = _theirs(line.account, accounts)
-            for part in _parts(line):
-                yield _csv(row(one, part, name))
+        yield "".join(
+            _csv(row(one, part, _theirs(line.account, accounts)))
+            for line in one.lines
+            for part in _parts(line)
+        )
+
+
+def in_files(texts: Iterable[str], *, lines: int) -> Iterator[str]:
+    """Yield files with the head of one, and so many lines at most; no entry is in two of them.
+
+    Args:
+        texts: as `netsuite` and `quickbooks` yield them: the head, then entries.
+        lines: of a file, its head included; an entry that has more gets a file of its own.
+    """
+    head, *entries = texts
+    made, count = [head], 1
+    for entry in entries:
+        own = sum(1 for _ in csv.reader(io.StringIO(entry, newline="")))
+        if count + own > lines and count > 1:
+            yield "".join(made)
+            made, count = [head], 1
+        made.append(entry)
+        count += own
+    yield "".join(made)
 
 
 def _parts(line: JournalLine) -> Iterator[JournalLine]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from ledger.application.documents.encoding import plain_json
-from ledger.application.documents.journal_csv import netsuite, quickbooks
+from ledger.application.documents.journal_csv import in_files, netsuite, quickbooks
 from ledger.application.documents.journal_text import beancount, hledger
 from ledger.domain.errors import InvalidInput
 from ledger.domain.journal import AccountBalance, Booking
@@ -68,8 +68,37 @@ class JournalForm(StrEnum):
         """Return the media type of its files."""
         if self is JournalForm.JSON:
             return "application/json"
-        rows = self in (JournalForm.NETSUITE, JournalForm.QUICKBOOKS)
-        return f"text/{'csv' if rows else 'plain'}; charset=utf-8"
+        return f"text/{'csv' if self.is_rows else 'plain'}; charset=utf-8"
+
+    @property
+    def is_rows(self) -> bool:
+        """Whether it is CSV."""
+        return self in (JournalForm.NETSUITE, JournalForm.QUICKBOOKS)
+
+
+def export_files(
+    form: JournalForm, booked: Sequence[Booking], *, accounts: Mapping[str, str], lines: int
+) -> Iterator[bytes]:
+    """Yield an export in files of so many lines at most, for programs that import no more.
+
+    Args:
+        form: NetSuite or QuickBooks.
+        booked: as of `export_pieces`.
+        accounts: likewise.
+        lines: of a file, its head included; no entry is in two files.
+
+    Raises:
+        InvalidInput: ``invalid_parameter`` for another form.
+    """
+    if not form.is_rows:
+        raise InvalidInput(
+            f"{form.value} is one file; leave lines out, or give netsuite or quickbooks",
+            code="invalid_parameter",
+            pointer="/lines",
+        )
+    texts = (piece.decode() for piece in export_pieces(form, booked, accounts=accounts))
+    for text_ in in_files(texts, lines=lines):
+        yield text_.encode()
 
 
 def export_pieces(
