@@ -8,10 +8,10 @@ but valid values, returns the same form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from ledger.domain.usage import MAX_LABELS, MAX_TEXT, OUTCOMES, PAYERS
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
+_Form = TypeVar("_Form")
 _PLAIN_TYPES = frozenset({str, int, bool, dict, list, tuple, Decimal, datetime})
 
 
@@ -70,6 +71,46 @@ class CaptureForm(msgspec.Struct, gc=False, frozen=True, forbid_unknown_fields=T
     request_id: _Text = ""
     source: _Name = HOLD_SOURCE
     tier: _Text = ""
+
+
+class SentAsk(AskForm, gc=False, frozen=True, forbid_unknown_fields=True):
+    """An ask that may name the tenant, as a body does."""
+
+    tenant: Any = msgspec.UNSET
+
+
+class SentCapture(CaptureForm, gc=False, frozen=True, forbid_unknown_fields=True):
+    """A capture that may name the tenant, as a body does."""
+
+    tenant: Any = msgspec.UNSET
+
+
+_sent_ask = msgspec.json.Decoder(SentAsk, float_hook=Decimal).decode
+_sent_capture = msgspec.json.Decoder(SentCapture, float_hook=Decimal).decode
+
+
+def sent_ask(body: bytes) -> SentAsk | None:
+    """Return the form of an ask straight from its JSON; None where `ask_form` must look closer."""
+    return _sent(body, _sent_ask)
+
+
+def sent_capture(body: bytes) -> SentCapture | None:
+    """Return the form of a capture straight from its JSON; None where more must be looked at.
+
+    So it is with ``raw`` too, which is kept letter by letter.
+    """
+    sent = _sent(body, _sent_capture)
+    return sent if sent is None or sent.raw is msgspec.UNSET else None
+
+
+def _sent(body: bytes, decode: Callable[[bytes], _Form]) -> _Form | None:
+    # Text of ASCII without escapes is printable: what is not cannot stand in JSON unescaped.
+    if not body.isascii() or b"\\" in body or b"\x7f" in body:
+        return None
+    try:
+        return decode(body)
+    except (msgspec.MsgspecError, ArithmeticError, RecursionError):
+        return None
 
 
 def _as_it_is(value: object, pointer: str) -> object:
@@ -157,20 +198,24 @@ def _is_plain(document: Mapping[str, object]) -> bool:
 
 
 def ask_form(document: object) -> AskForm:
-    """Return the form of an ask.
+    """Return the form of an ask; of one that is in its form, itself.
 
     Raises:
         InvalidInput: as `ledger.application.ask_fields.read_members`.
     """
+    if isinstance(document, AskForm):
+        return document
     form: AskForm = _typed(document, AskForm, _ASK_CHECKS, ("hold",))
     return form
 
 
 def capture_form(document: object) -> CaptureForm:
-    """Return the form of a capture.
+    """Return the form of a capture; of one that is in its form, itself.
 
     Raises:
         InvalidInput: as `ledger.application.ask_fields.read_members`.
     """
+    if isinstance(document, CaptureForm):
+        return document
     form: CaptureForm = _typed(document, CaptureForm, _CAPTURE_CHECKS, ("capture", "quantities"))
     return form

@@ -18,7 +18,7 @@ import rfc8785
 
 from ledger.application import ask_fields as fields
 from ledger.application.ask_fields import Check, Scaled, fail, read_members
-from ledger.application.ask_forms import AskForm, ask_form, capture_form
+from ledger.application.ask_forms import AskForm, CaptureForm, ask_form, capture_form
 from ledger.application.ask_terms import (
     budget_terms,
     confirm_budget,
@@ -83,7 +83,7 @@ _tools = fields.names(MAX_TOOLS)
 
 
 def authorize_hold(
-    document: Mapping[str, object], *, tenant: str, dry: bool = False
+    document: Mapping[str, object] | AskForm, *, tenant: str, dry: bool = False
 ) -> AuthorizeHold:
     """Return the command that asks whether a call may be made.
 
@@ -213,7 +213,9 @@ def progress_hold(document: Mapping[str, object], *, tenant: str, hold: str) -> 
     return ProgressHold(tenant, hold, values["step"], values["quantities"][0])
 
 
-def capture_hold(document: Mapping[str, object], *, tenant: str, hold: str) -> CaptureHold:
+def capture_hold(
+    document: Mapping[str, object] | CaptureForm, *, tenant: str, hold: str
+) -> CaptureHold:
     """Return the command that posts what a call took.
 
     Args:

@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from ledger.application import asks
+from ledger.application.ask_forms import AskForm, CaptureForm
 from ledger.application.hold_session import AsyncHold, Hold
 from ledger.application.workingset import Prepared
 from ledger.domain.commands import Command, Outcome
@@ -28,6 +29,10 @@ from ledger.domain.errors import InvalidInput, LedgerError, Problem
 from ledger.domain.holds import HoldAnswer
 
 Document = Mapping[str, object]
+Ask = Document | AskForm
+"""An ask, plain or read already."""
+Capture = Document | CaptureForm
+"""A capture, plain or read already."""
 
 
 class CommandQueue(Protocol):
@@ -72,7 +77,7 @@ class Holds:
         """
         return self._run(*_authorize(document, tenant))
 
-    async def authorize_async(self, document: Document, *, tenant: str) -> Outcome:
+    async def authorize_async(self, document: Ask, *, tenant: str) -> Outcome:
         """Do as `authorize`."""
         return await self._run_async(*_authorize(document, tenant))
 
@@ -80,7 +85,7 @@ class Holds:
         """Say what `authorize` would answer; nothing is kept or reserved."""
         return self._run(*_authorize(document, tenant, dry=True))
 
-    async def simulate_async(self, document: Document, *, tenant: str) -> Outcome:
+    async def simulate_async(self, document: Ask, *, tenant: str) -> Outcome:
         """Do as `simulate`."""
         return await self._run_async(*_authorize(document, tenant, dry=True))
 
@@ -106,7 +111,7 @@ class Holds:
         """Post what a call took: ``{"capture": "c-1", "quantities": {"tokens.output": 212}}``."""
         return self._run(*_about(asks.capture_hold, document, tenant, hold))
 
-    async def capture_async(self, document: Document, *, tenant: str, hold: str) -> Outcome:
+    async def capture_async(self, document: Capture, *, tenant: str, hold: str) -> Outcome:
         """Do as `capture`."""
         return await self._run_async(*_about(asks.capture_hold, document, tenant, hold))
 
@@ -186,15 +191,17 @@ def _answered(answer: Outcome | None) -> Outcome:
     return answer
 
 
-def _authorize(document: Document, tenant: str, *, dry: bool = False) -> _Read:
+def _authorize(document: Ask, tenant: str, *, dry: bool = False) -> _Read:
     try:
         return asks.authorize_hold(document, tenant=tenant, dry=dry), None
     except InvalidInput as error:
         named = document.get("hold") if isinstance(document, Mapping) else None
+        if isinstance(document, AskForm):
+            named = document.hold
         return None, _invalid(error, named, decision="deny")
 
 
-def _about(read: Callable[..., Command], document: Document, tenant: str, hold: str) -> _Read:
+def _about(read: Callable[..., Command], document: Capture, tenant: str, hold: str) -> _Read:
     try:
         return read(document, tenant=tenant, hold=hold), None
     except InvalidInput as error:

@@ -24,6 +24,8 @@ from adapters.http.models.holds import (
 from adapters.http.operations import Body, Operation
 from adapters.http.problems import CONTENT_TYPE, STATUS_BY_CODE, problem
 from adapters.http.schema import reference
+from ledger.application import ask_fields as fields
+from ledger.application.ask_forms import SentAsk, SentCapture, sent_ask, sent_capture
 from ledger.application.documents.encoding import plain_json
 from ledger.application.documents.protection import outcome_document
 from ledger.application.protection import Holds
@@ -61,6 +63,8 @@ _EXAMPLES: Mapping[Any, Mapping[str, Any]] = {
 }
 """Of the documents, in the schema; a test sends them."""
 _Run = Callable[..., Awaitable[Outcome]]
+_Read = Callable[[bytes], SentAsk | SentCapture | None]
+_READERS: Mapping[Any, _Read] = {AuthorizeRequest: sent_ask, CaptureRequest: sent_capture}
 
 
 def operations(services: Services) -> list[Operation]:
@@ -73,7 +77,7 @@ def operations(services: Services) -> list[Operation]:
         return Operation(
             method="POST",
             path=path,
-            handler=_handler(run, of),
+            handler=_handler(run, of, _READERS.get(model)),
             scopes=_SCOPES,
             summary=summary,
             tag="protection",
@@ -111,15 +115,22 @@ def operations(services: Services) -> list[Operation]:
     ]
 
 
-def _handler(run: _Run, of: str) -> Callable[[Exchange], Awaitable[Answer]]:
+def _handler(run: _Run, of: str, read: _Read | None) -> Callable[[Exchange], Awaitable[Answer]]:
     """Return a handler.
 
     Args:
         run: of `Holds`.
         of: path parameter that it is about; "" where the document names the hold itself.
+        read: reads a plain body in one step; None where there is no such form.
     """
 
     async def handle(exchange: Exchange) -> Answer:
+        form: SentAsk | SentCapture | None = None if read is None else exchange.sent(read)
+        if form is not None:
+            named = None if form.tenant is msgspec.UNSET else fields.text(form.tenant, "/tenant")
+            about = {of: exchange.path[of]} if of else {}
+            outcome = await run(form, tenant=exchange.tenant(named), **about)
+            return answer(outcome, exchange.request_id)
         document = exchange.document()
         tenant = exchange.tenant(named_tenant(document))
         if "raw" in document and not isinstance(document["raw"], str):

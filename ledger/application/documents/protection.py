@@ -15,8 +15,8 @@ from ledger.application.documents.amounts import (
 from ledger.application.protection_reads import DecisionRow, HoldRow
 from ledger.domain.commands import Outcome
 from ledger.domain.errors import InvalidInput
-from ledger.domain.holds import EstimateLine
-from ledger.domain.money import scaled_text
+from ledger.domain.meters import QUANTITY_DECIMALS
+from ledger.domain.money import AMOUNT_DECIMALS, scaled_text
 from ledger.domain.protection_entries import Reason
 
 
@@ -59,7 +59,16 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
     shown["model"] = detail.model
     shown["expires_at"] = utc_text(detail.expires_at)
     shown["reasons"] = [reason_document(one) for one in detail.reasons]
-    shown["estimate"] = [_line_document(one) for one in detail.estimate]
+    shown["estimate"] = [
+        {
+            "meter": line.meter,
+            "quantity": scaled_text(line.quantity, QUANTITY_DECIMALS),
+            "rate": _rate_text(line.rate, line.rate_decimals),
+            "amount": scaled_text(line.amount, AMOUNT_DECIMALS),
+            "version": line.version,
+        }
+        for line in detail.estimate
+    ]
     if detail.decision in _REFUSALS or outcome.status.startswith("denied_"):
         shown["violated_policies"] = violated_policies(detail.reasons)
     return shown
@@ -106,16 +115,6 @@ def reason_document(reason: Reason) -> dict[str, Any]:
 
 _rate_text = lru_cache(maxsize=8192)(scaled_text)
 """Rates are few, and every decision names some."""
-
-
-def _line_document(line: EstimateLine) -> dict[str, Any]:
-    return {
-        "meter": line.meter,
-        "quantity": quantity_text(line.quantity),
-        "rate": _rate_text(line.rate, line.rate_decimals),
-        "amount": amount_text(line.amount),
-        "version": line.version,
-    }
 
 
 def hold_document(row: HoldRow) -> dict[str, Any]:
