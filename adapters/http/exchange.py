@@ -135,11 +135,11 @@ class Exchange:
         check_json(self.headers)
         return read_object(self.body)
 
-    def sent(self, read: Callable[[bytes], _Sent | None]) -> _Sent | None:
-        """Return the body as a form reads it in one step; None where `document` must look closer.
+    def sent(self, read: Callable[[bytes], _Sent]) -> _Sent:
+        """Return the body as a form reads it in one step.
 
         Args:
-            read: of the form.
+            read: of the form; may answer None, where `document` must look closer.
 
         Raises:
             HttpProblem: ``unsupported_media_type``.
