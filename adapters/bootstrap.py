@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from datetime import datetime
+from datetime import date, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -117,9 +117,11 @@ from ledger.application.runner import Projections
 from ledger.application.scheduling import Scheduling
 from ledger.application.sequencer import Sequencer, TenantDefaults
 from ledger.application.services import Services
+from ledger.application.settling import Settling, rerating_since
 from ledger.application.standard_jobs import standard_jobs
 from ledger.application.standings import Standings
 from ledger.application.subscriptions import Subscriptions
+from ledger.application.tenant_plans import TenantPlans
 from ledger.application.tenants import Tenants
 from ledger.application.upkeep import Upkeep
 from ledger.application.verify_billing import billing_differences
@@ -163,11 +165,13 @@ class Tallybook:
         self._store = PostgresPriceBooks(database)
         self._library = PriceLibrary(self._store)
         self.policies = Policies(PostgresPolicies(database))
+        self.billing_store = PostgresBilling(database)
         self.sequencer = Sequencer(
             database.store,
             self._library,
             defaults=defaults,
             policies=self.policies,
+            plans=TenantPlans(self.billing_store, Plans(PostgresPlans(database))),
             watch=watch,
         )
         self.ledger = Ledger(self.sequencer)
@@ -184,12 +188,20 @@ class Tallybook:
             PostgresStandings(database), tenants=self.reads, audit=self.audit
         )
         self.plans = Plans(PostgresPlans(database))
-        self.billing_store = PostgresBilling(database)
-        self.subscriptions = Subscriptions(self.billing_store, self.plans)
-        rates = Rates(self.billing_store, self.plans, unit_sizes(self._price))
+        self._rates = rates = Rates(self.billing_store, self.plans, unit_sizes(self._price))
+        self._rerating = Rerating(self.ledger, self._library, self._store, self.reads)
+        rerate = rerating_since(self._rerating.rerate)
+        settling = Settling(self.billing_store, rates, rerate, self._count_usage)
         self._keys = PostgresKeys(database)
         self.keys = Keys(self._keys, secrets.token_bytes)
-        self.periods = Periods(self.billing_store, rates, self._count_usage, self.keys.line_of)
+        self.subscriptions = Subscriptions(self.billing_store, self.plans, settling.settle)
+        self.periods = Periods(
+            self.billing_store,
+            rates,
+            self._count_usage,
+            line_of=self.keys.line_of,
+            settle=settling.settle,
+        )
         self.invoicing = Invoicing(self.billing_store)
         self.evidence = InvoiceEvidence(self.billing_store, self.plans, self.audit)
         self.journals = Journals(
@@ -223,9 +235,8 @@ class Tallybook:
     @cached_property
     def prices(self) -> PriceBooks:
         """Price books."""
-        rerating = Rerating(self.ledger, self._library, self._store, self.reads)
         sources = PriceSources(pulled=(_genai_prices,), litellm=_litellm_file)
-        return PriceBooks(self._library, sources, rerating)
+        return PriceBooks(self._library, sources, self._rerating)
 
     @cached_property
     def jobs(self) -> Jobs:
@@ -255,7 +266,11 @@ class Tallybook:
         """Return where billing's rows are not what its events say, of one tenant or of all."""
         store = self.billing_store
         return billing_differences(
-            store=store, audit=store, series=self.invoicing.series, tenant=tenant
+            store=store,
+            audit=store,
+            series=self.invoicing.series,
+            tenant=tenant,
+            unsettled=partial(self._rates.unsettled, since=date.min, unpriced=False),
         )
 
     def _count_all_usage(self) -> None:

@@ -103,8 +103,8 @@ def _show(tenant: TenantRow, balances: Sequence[Balance], period: str | None) ->
     out().print(table([("meter", False), ("quantity", True)], meters))
     if total.unpriced:
         err().print(
-            f"{total.unpriced:,} events have no price yet and are in no amount;"
-            " `tallybook events --unpriced` lists them",
+            f"{total.unpriced:,} events wait for a price; what has none is in no amount, and only"
+            " their cost waits where a plan charges them; `tallybook events --unpriced` lists them",
             markup=False,
         )
 

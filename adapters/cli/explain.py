@@ -121,12 +121,21 @@ def _show_rating(rating: Rating) -> None:
         console.print()
         console.print(table(columns, quantities))
         console.print(Text("\nunpriced: no approved price for"))
-        for missing in rating.missing:
-            kind, _, meter = missing.partition(":")
-            console.print(Text(f"  {meter} ({kind})"))
+        _show_missing(rating)
         return
     _show_side("charge", rating.currency, rating.charge, _side(rating, "sell"))
+    if rating.missing:
+        # A plan charges it, whatever it costs.
+        console.print(Text("\ncost: not known, no approved price for"))
+        _show_missing(rating)
+        return
     _show_side("cost", rating.cost_currency, rating.cost, _side(rating, "cost"))
+
+
+def _show_missing(rating: Rating) -> None:
+    for missing in rating.missing:
+        kind, _, meter = missing.partition(":")
+        out().print(Text(f"  {meter} ({kind})"))
 
 
 def _side(rating: Rating, side: str) -> list[LeafAmount]:
@@ -153,7 +162,7 @@ def _show_side(
             leaf.meter,
             number(leaf.quantity),
             number(leaf.billed),
-            number(leaf.rate),
+            number(leaf.rate) if leaf.rate or not leaf.amount else "-",
             number(leaf.amount),
         )
         for leaf in leaves

@@ -225,6 +225,8 @@ def _show(view: SubscriptionView, *, json: bool) -> None:
         say(f"periods of {unit} from {cycle['from_day']} on, anchored on {cycle['anchor']}")
     if view.closed_before is not None:
         say(f"closed before {view.closed_before}")
+    if view.rated_again:
+        say(f"{number(view.rated_again)} events are charged otherwise now")
     say_details(view.details)
     _warn(view)
 

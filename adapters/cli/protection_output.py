@@ -243,7 +243,7 @@ def estimate_table(lines: Iterable[EstimateLine], currency: str) -> Any:
             (
                 one.meter,
                 number(from_scaled(one.quantity, QUANTITY_DECIMALS)),
-                scaled_text(one.rate, one.rate_decimals),
+                scaled_text(one.rate, one.rate_decimals) if one.rate or not one.amount else "-",
                 money(one.amount),
                 one.version,
             )

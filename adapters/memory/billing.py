@@ -19,7 +19,7 @@ from ledger.application.billing_ports import (
     UsageQuestion,
     UsageSnapshot,
 )
-from ledger.domain.billing_account import AccountCommit, BillingAccount
+from ledger.domain.billing_account import AccountCommit, BillingAccount, billing_stream
 from ledger.domain.billing_drafts import Cut, Place
 from ledger.domain.billing_rating import UsageRow
 from ledger.domain.entries import ShapeDefined, commit_digest, decode_commit, stream_of
@@ -106,6 +106,8 @@ class MemoryBilling:
             for one in saves:
                 self._accounts[one.tenant_id] = one.account
                 self._commits.setdefault(one.tenant_id, []).append(one.commit)
+                # Writers learn of it, as they do where accounts are in the same log.
+                self._store.append(stream=billing_stream(one.tenant_id))
                 for id in one.dropped:
                     self._invoices.pop((one.tenant_id, id), None)
                 for row in one.put:

@@ -340,6 +340,16 @@ class _MemoryBatch:
         found = _found(self._tables.accumulators, sessions)
         return {place: dict(running) for place, running in found.items()}
 
+    def running(self, keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]:
+        """Return running quantities of plans."""
+        self._check_open()
+        found = {}
+        for tenant_id, key in keys:
+            quantity = self._tables.accumulators.get((tenant_id, ""), {}).get(key)
+            if quantity is not None:
+                found[tenant_id, key] = quantity
+        return found
+
     def commits(self, places: Collection[tuple[int, int]]) -> dict[tuple[int, int], Commit]:
         """Return commits by place."""
         self._check_open()
@@ -437,7 +447,8 @@ class _MemoryBatch:
             tables.balances[number, period] = _copy_balance(state.balances[period])
         for target, correction in state.corrections.items():
             tables.corrections[number, target] = _copy_correction(correction)
-        for accumulator, quantity in state.accumulators.items():
+        ran = {key: state.running[key] for key in state.ran}
+        for accumulator, quantity in {**state.accumulators, **ran}.items():
             session = accumulator.split("\t", 1)[0]
             tables.accumulators.setdefault((number, session), {})[accumulator] = quantity
         for target, usage in state.unpriced.items():

@@ -81,6 +81,11 @@ def _write_accumulators(exchange: Exchange, writes: Sequence[LedgerWrite]) -> No
         for write in writes
         for key, quantity in write.state.accumulators.items()
     ]
+    rows += [
+        (write.state.tenant_id, key.split("\t", 1), write.state.running[key])
+        for write in writes
+        for key in write.state.ran
+    ]
     if rows:
         quantities = [scaled_text(row[2], QUANTITY_DECIMALS) for row in rows]
         exchange.ask(

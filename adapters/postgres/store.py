@@ -50,6 +50,7 @@ from ledger.domain.holds import HoldState
 from ledger.domain.ledger import Balance, CorrectionState, LedgerState
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import to_scaled
+from ledger.domain.plan_rates import RUNNING
 from ledger.domain.protection import CounterKey
 from ledger.domain.shapes import shape_from_body
 
@@ -270,6 +271,21 @@ class _PostgresBatch:
             running = found.setdefault((tenant_id, session), {})
             running[f"{session}\t{key}"] = to_scaled(quantity, QUANTITY_DECIMALS)
         return found
+
+    def running(self, keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]:
+        """Return running quantities of plans."""
+        rows = self._connection.execute(
+            self._sql["running"],
+            {
+                "tenants": arrays.int4s([tenant_id for tenant_id, _ in keys]),
+                "keys": arrays.texts([key.removeprefix(RUNNING) for _, key in keys]),
+            },
+            binary=True,
+        )
+        return {
+            (tenant_id, RUNNING + key): to_scaled(quantity, QUANTITY_DECIMALS)
+            for tenant_id, key, quantity in rows.fetchall()
+        }
 
     def commits(self, places: Collection[tuple[int, int]]) -> dict[tuple[int, int], Commit]:
         """Return commits by place."""

@@ -35,7 +35,7 @@ from ledger.application.period_lists import (
     list_periods,
     next_period,
 )
-from ledger.application.subscriptions import MAX_ATTEMPTS, busy
+from ledger.application.subscriptions import MAX_ATTEMPTS, Settle, busy
 from ledger.domain import billing_decisions as decisions
 from ledger.domain.billing_account import (
     AccountCommit,
@@ -98,6 +98,7 @@ class Periods:
         catch_up: makes the billing rollups count what is in the log now.
         line_of: returns of who approves what stands for all names of theirs; see
             `ledger.application.keys.Keys.line_of`.
+        settle: rates usage again that was charged by a plan which does not hold any more.
     """
 
     def __init__(
@@ -106,16 +107,24 @@ class Periods:
         rates: Rates,
         catch_up: Callable[[], object],
         line_of: Callable[[str], str] = str,
+        settle: Settle | None = None,
     ) -> None:
         self._store = store
         self._rates = rates
         self._catch_up = catch_up
         self._line_of = line_of
+        self._settle = settle
 
     def for_tenant(self, tenant: str) -> Periods:
         """Return the same questions about one tenant's rows alone; a foreign name is unknown."""
         rates = self._rates.for_tenant(tenant)
-        return Periods(self._store.for_tenant(tenant), rates, self._catch_up, self._line_of)
+        return Periods(
+            self._store.for_tenant(tenant),
+            rates,
+            self._catch_up,
+            line_of=self._line_of,
+            settle=self._settle,
+        )
 
     def close(
         self,
@@ -323,7 +332,7 @@ class Periods:
             try:
                 begun = self._begin(dues, by)
                 told(CloseStep("begun", len(begun)))
-                drafted = self._rates.draft(begun)
+                drafted = self._settled(self._rates.draft(begun))
                 told(CloseStep("rated", len(drafted)))
                 self._finish(drafted, by)
             except AccountChanged:
@@ -335,6 +344,19 @@ class Periods:
             told(CloseStep("closed", len(drafted)))
             rounds += 1
             yield from drafted
+
+    def _settled(self, drafted: Sequence[Drafted]) -> Sequence[Drafted]:
+        """Return drafts whose usage is charged in the ledger as they bill it.
+
+        Subscribing rates usage again; here it is done that was interrupted there.
+        """
+        behind = [one.due for one in drafted if not one.settled]
+        if self._settle is None or not behind:
+            return drafted
+        for due in behind:
+            self._settle(due.place.tenant, due.span.first_day)
+        again = {one.due.place.tenant_id: one for one in self._rates.draft(behind)}
+        return [again.get(one.due.place.tenant_id, one) for one in drafted]
 
     def _dues(self, places: Sequence[Place], until: int, reopened: bool) -> list[Due]:
         accounts = self._store.accounts([place.tenant_id for place in places])

@@ -13,7 +13,7 @@ import msgspec
 from ledger.application.billing_ports import BillingStore, UsageQuestion, UsageSnapshot
 from ledger.application.plans import Plans
 from ledger.domain.billing_account import PLATFORM, BillingAccount, BillingDetails
-from ledger.domain.billing_calendar import Span, Stretch, stretches_of
+from ledger.domain.billing_calendar import NEVER, Span, Stretch, stretches_of
 from ledger.domain.billing_decisions import new_invoice_id
 from ledger.domain.billing_drafts import Cut, Owed, Place, draft_of
 from ledger.domain.billing_rating import (
@@ -79,11 +79,13 @@ class Drafted(msgspec.Struct, frozen=True):
         due: the period.
         cut: up to where usage counts.
         draft: its invoice; None where nothing is owed.
+        settled: the ledger charged what the plans' charges come to.
     """
 
     due: Due
     cut: Cut
     draft: Invoice | None
+    settled: bool = True
 
 
 class Rates:
@@ -184,7 +186,7 @@ class Rates:
             stretches=stretches_of(due.span, account.holdings),
             platform=platform,
         )
-        return Drafted(due, cut, draft)
+        return Drafted(due, cut, draft, all(one.settled for one in owed))
 
     def _owed(
         self, account: BillingAccount, place: Place, span: Span, rows: Sequence[UsageRow]
@@ -199,7 +201,7 @@ class Rates:
         )
         last = account.last
         if last is None or span.first_day >= last.after_day:
-            return Owed(span, rated.lines, rated.credit, rated.unpriced)
+            return Owed(span, rated.lines, rated.credit, rated.unpriced, rated.settled)
         counted = set(account.counted)
         found = self._store.covering(
             place.tenant_id, first_day=span.first_day, after_day=span.after_day
@@ -211,7 +213,36 @@ class Rates:
             less_billed(rated.lines, billed),
             EXACT.subtract(rated.credit, credit),
             rated.unpriced,
+            rated.settled,
         )
+
+    def unsettled(
+        self, place: Place, account: BillingAccount, *, since: date, unpriced: bool
+    ) -> date | None:
+        """Return the first day of the first period whose usage is to be rated again; None for none.
+
+        Args:
+            place: whose.
+            account: its account.
+            since: first day of a period; earlier ones are not looked at.
+            unpriced: whether usage without a price counts that a charge may take.
+        """
+        with self._store.snapshot() as usage:
+            [rows] = usage.rows([UsageQuestion(place.tenant_id, since, NEVER, daily=True)])
+        by_span: dict[Span, list[UsageRow]] = {}
+        for row in rows:
+            span = account.span_on(row.day, timezone=place.timezone)
+            by_span.setdefault(span, []).append(row)
+        for span in sorted(by_span):
+            stretches = stretches_of(span, account.holdings)
+            rated = rate_span(
+                *(span, stretches, by_span[span]),
+                plans=self._plans_of(stretches),
+                unit_size=self._unit_size,
+            )
+            if not rated.settled or (unpriced and rated.waiting):
+                return span.first_day
+        return None
 
     def _plans_of(self, stretches: Sequence[Stretch]) -> Mapping[PlanKey, Plan]:
         return {

@@ -201,16 +201,20 @@ class _Explainer:
     def _shape(self, number: int) -> CompiledShape:
         return self._shapes[number]
 
-    def _rate(self, posting: Posting | UsageRecorded) -> Rating:
+    def _rate(self, posting: Posting | UsageRecorded, *, reversed_: bool = False) -> Rating:
         return rate_posting(
             shape=self._shape(posting.shape),
             posting=posting,
             currency=self._located.tenant.currency,
             origin=self._origin,
+            reversed_=reversed_,
         )
 
     def _maybe(self, posting: Posting | None) -> Rating | None:
         return None if posting is None else self._rate(posting)
+
+    def _taken_back(self, posting: Posting | None, *, as_recorded: bool = False) -> Rating | None:
+        return None if posting is None else self._rate(posting, reversed_=not as_recorded)
 
     def _timeline(self, source: str) -> tuple[Change, ...]:
         tenant = self._located.tenant
@@ -243,7 +247,7 @@ class _Explainer:
                 id=entry.id,
                 reason=entry.reason,
                 note="came before its event" if entry.reversed is None else "",
-                took_back=self._maybe(entry.reversed),
+                took_back=self._taken_back(entry.reversed),
             )
         if isinstance(entry, UsageAdjusted):
             return Change(
@@ -253,7 +257,7 @@ class _Explainer:
                 id=entry.id,
                 reason=entry.reason,
                 note=self._without_effect(located) if entry.posted is None else "",
-                took_back=self._maybe(entry.reversed),
+                took_back=self._taken_back(entry.reversed),
                 posted=self._maybe(entry.posted),
             )
         if isinstance(entry, UsageRerated | CorrectionApplied):
@@ -270,7 +274,8 @@ class _Explainer:
                 proof=proof,
                 reason=reason,
                 note=note,
-                took_back=self._rate(entry.reversed),
+                # What is corrected with its recording is taken back as it was recorded.
+                took_back=self._taken_back(entry.reversed, as_recorded=kind == "applied"),
                 posted=self._maybe(entry.posted),
             )
         if isinstance(entry, ConflictKept):

@@ -19,6 +19,8 @@ from ledger.domain.catalog import amounts
 from ledger.domain.entries import Posting, UsageRecorded
 from ledger.domain.errors import LedgerError
 from ledger.domain.money import from_scaled
+from ledger.domain.money import text as number_text
+from ledger.domain.plan_rates import Track
 from ledger.domain.price_records import PriceRecord
 from ledger.domain.prices import RoundingScope
 from ledger.domain.shapes import CompiledShape, LeafRate, rate_decimal
@@ -94,7 +96,8 @@ class Rating(msgspec.Struct, frozen=True, kw_only=True):
         cost: unrounded, as stored; None if unpriced.
         quantities: by meter.
         leaves: sell first, then cost, in the order of the meters.
-        missing: for an unpriced posting, what has no approved price: ``sell:tokens.input``.
+        missing: what has no approved price: ``sell:tokens.input`` of an unpriced posting; costs
+            alone where a plan charges it.
         recomputed: ``equal``, ``different``, or ``unpriced`` where there is nothing to compute.
     """
 
@@ -144,6 +147,7 @@ def rate_posting(
     posting: Posting | UsageRecorded,
     currency: str,
     origin: Callable[[str], Origin | None],
+    reversed_: bool = False,
 ) -> Rating:
     """Return a posting's amounts leaf by leaf, and whether they are what is stored.
 
@@ -152,6 +156,7 @@ def rate_posting(
         posting: as stored.
         currency: of the ledger.
         origin: says where a rate comes from.
+        reversed_: it was taken back: from what was held before it.
     """
     of = shape.shape
     factor = shape.quantity_factor
@@ -173,6 +178,8 @@ def rate_posting(
     session = extra.session if extra is not None else ""
     sell = _Side("sell", card.sell, card.sell_decimals, extra.leaf_charges if extra else ())
     cost = _Side("cost", card.cost, card.cost_decimals, extra.leaf_costs if extra else ())
+    if shape.tracks:
+        sell.charged_by_plan(shape, extra.leaf_before if extra else (), reversed_=reversed_)
     leaves = [
         leaf for side in (sell, cost) for leaf in side.leaves(shape, posting, session, origin)
     ]
@@ -188,6 +195,7 @@ def rate_posting(
         cost=from_scaled(posting.cost, shape.cost_decimals),
         quantities=quantities,
         leaves=tuple(leaves),
+        missing=of.missing,
         recomputed="equal" if equal else "different",
     )
 
@@ -207,8 +215,24 @@ class _Side:
         self._rates = rates
         self._decimals = decimals
         self._stored = stored
+        self._scale = 1
+        self._tracks: tuple[Track | None, ...] = ()
+        self._before: tuple[int, ...] = ()
+        self._sign = 1
+        self._all_decimals = 6 + decimals
         self.computed: list[int] = []
         self.fits = True
+
+    def charged_by_plan(
+        self, shape: CompiledShape, before: tuple[int, ...], *, reversed_: bool
+    ) -> None:
+        """Take note that a plan charges leaves of it, upon what it held before."""
+        self._scale = shape.sell_factor
+        self._all_decimals = shape.charge_decimals
+        self._tracks = shape.tracks
+        self._before = before
+        self._sign = -1 if reversed_ else 1
+        self.fits = len(before) == len(shape.tracks)
 
     def leaves(
         self,
@@ -227,10 +251,14 @@ class _Side:
             zip(self._rates, shape.shape.meters, posting.quantities, strict=True)
         ):
             quantity = number * shape.quantity_factor
+            track = self._tracks[place] if self._tracks else None
+            if track is not None:
+                leaves.append(self._planned(track, place, meter, quantity, origin))
+                continue
             over_session = bool(session) and not rate.exact and rate.scope is RoundingScope.SESSION
             stored = self._stored[place] if place < len(self._stored) else None
             billed: int | None = quantity if rate.exact else rate.billed(quantity)
-            amount = rate.rate * (billed or 0)
+            amount = rate.rate * (billed or 0) * self._scale
             if over_session:
                 amount, billed = self._of_session(rate, stored or 0)
             elif stored is not None and stored != amount:
@@ -245,17 +273,47 @@ class _Side:
                     billed=None if billed is None else from_scaled(billed, 6),
                     rate=rate_decimal(rate.rate, self._decimals),
                     version=rate.version,
-                    amount=from_scaled(amount, 6 + self._decimals),
+                    amount=from_scaled(amount, self._all_decimals),
                     origin=origin(rate.version),
                 )
             )
         return leaves
 
+    def _planned(
+        self,
+        track: Track,
+        place: int,
+        meter: str,
+        quantity: int,
+        origin: Callable[[str], Origin | None],
+    ) -> LeafAmount:
+        """Return a leaf that a plan charges: F at two running quantities, and their difference."""
+        held = self._before[place] if place < len(self._before) else 0
+        low, high = sorted((held, held + self._sign * quantity))
+        scale = 10 ** (self._all_decimals - track.decimals)
+        amount = (track.charge(high) - track.charge(low)) * scale if low >= 0 else 0
+        if place >= len(self._stored) or self._stored[place] != amount:
+            self.fits = False
+        self.computed.append(amount)
+        window = f", anew each {track.rate.window}" if track.rate.window else ""
+        ends = (number_text(from_scaled(one, 6)) for one in (high, low))
+        return LeafAmount(
+            side=self._side,
+            meter=meter,
+            quantity=from_scaled(quantity, 6),
+            rounding=f"by what the plan's period holds{window}: F({next(ends)}) - F({next(ends)})",
+            billed=None,
+            rate=rate_decimal(0, 0),
+            version=track.rate.version,
+            amount=from_scaled(amount, self._all_decimals),
+            origin=origin(track.rate.version),
+        )
+
     def _of_session(self, rate: LeafRate, stored: int) -> tuple[int, int | None]:
         if not rate.rate:
             self.fits = self.fits and not stored
             return stored, None
-        billed, rest = divmod(stored, rate.rate)
+        billed, rest = divmod(stored, rate.rate * self._scale)
         self.fits = self.fits and not rest
         return stored, billed
 

@@ -23,6 +23,7 @@ from ledger.domain.errors import Unavailable
 from ledger.domain.holds import HoldState
 from ledger.domain.ledger import Balance, CorrectionState, LedgerState, Ref, UnpricedUsage
 from ledger.domain.protection import CounterKey
+from ledger.domain.tenant_plans import TenantPlan
 from ledger.projections.usage_daily import RowKey
 
 TenantKey = tuple[int, bytes]
@@ -119,6 +120,10 @@ class Batch(Protocol):
         """Return running quantities x 10^6 by accumulator key, of tenants' sessions."""
         ...
 
+    def running(self, keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]:
+        """Return those running quantities x 10^6 of plans that exist, by accumulator key."""
+        ...
+
     def commits(self, places: Collection[tuple[int, int]]) -> dict[tuple[int, int], Commit]:
         """Return commits by tenant number and commit number."""
         ...
@@ -198,6 +203,18 @@ class CatalogSource(Protocol):
 
     def load(self) -> Catalog:
         """Return the catalog as the price books are now."""
+        ...
+
+
+class PlanSource(Protocol):
+    """Where what tenants' plans charge comes from."""
+
+    def load(self, tenants: Mapping[int, str]) -> Mapping[int, TenantPlan]:
+        """Return what the subscriptions of those tenants come to that have any.
+
+        Args:
+            tenants: time zones by tenant number.
+        """
         ...
 
 

@@ -20,6 +20,7 @@ from ledger.application.prefetch_holds import (
     second_capture,
     wanted_usage,
 )
+from ledger.application.prefetch_plans import load_running
 from ledger.application.workingset import Prepared, TenantWork, load_balances
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Command, RerateUsage
@@ -86,6 +87,7 @@ def load_working_set(
     _load_periods(batch, commands, works, at)
     load_counters(batch, works, at, now)
     _load_sessions(batch, commands, works, catalog)
+    load_running(batch, commands, works, at)
 
 
 def _load_corrections(

@@ -129,8 +129,16 @@ class Rerating:
             still += len(events) - priced
         return RatingCounts(rated=rated, unpriced=still)
 
-    def rerate(self, *, tenant: str, start: datetime, end: datetime) -> RatingCounts:
+    def rerate(
+        self, *, tenant: str, start: datetime, end: datetime, reason: str = "price_changed"
+    ) -> RatingCounts:
         """Rate a tenant's events of ``[start, end)`` again, posting the differences; idempotent.
+
+        Args:
+            tenant: whose.
+            start: first instant.
+            end: the instant after the last.
+            reason: ``price_changed`` or ``plan_changed``, kept with each difference.
 
         Raises:
             InvalidInput: ``invalid_period`` if the end is not after the start.
@@ -138,7 +146,7 @@ class Rerating:
         """
         if end <= start:
             raise InvalidInput("the end is not after the start", code="invalid_period")
-        events = self._events(tenant, to_us(start), to_us(end))
+        events = self._events(tenant, to_us(start), to_us(end), reason)
         changed = still = unchanged = 0
         while chunk := list(islice(events, CHUNK)):
             for outcome in self._ledger.run(chunk):
@@ -150,7 +158,7 @@ class Rerating:
                     unchanged += 1
         return RatingCounts(changed=changed, unpriced=still, unchanged=unchanged)
 
-    def _events(self, tenant: str, start: int, end: int) -> Iterator[RerateUsage]:
+    def _events(self, tenant: str, start: int, end: int, reason: str) -> Iterator[RerateUsage]:
         """Yield commands for a tenant's events, reading its ledger backwards from now."""
         reads = self._reads
         sources: list[str] = []
@@ -163,4 +171,4 @@ class Rerating:
                         if entry.shape >= len(sources):
                             bodies = reads.shapes(tenant)
                             sources = [shape_from_body(body).shape.source for body in bodies]
-                        yield RerateUsage(tenant, sources[entry.shape], entry.id, "price_changed")
+                        yield RerateUsage(tenant, sources[entry.shape], entry.id, reason)

@@ -27,6 +27,7 @@ from ledger.application.ports import (
     CatalogSource,
     ConnectionLost,
     LedgerStore,
+    PlanSource,
     PolicySource,
 )
 from ledger.application.prefetch import load_working_set, wanted_keys
@@ -93,6 +94,7 @@ class Sequencer:
         prices: where the catalog comes from.
         defaults: for ledgers that open themselves.
         policies: where the default cap comes from; the built-in one when left out.
+        plans: what tenants' plans charge; list prices for all when left out.
         retry_delays_s: waits between attempts after a lost connection.
         watch: told of every batch.
 
@@ -107,6 +109,7 @@ class Sequencer:
         *,
         defaults: TenantDefaults | None = None,
         policies: PolicySource | None = None,
+        plans: PlanSource | None = None,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
         watch: Watch | None = None,
     ) -> None:
@@ -115,6 +118,7 @@ class Sequencer:
         self._prices = prices
         self._defaults = defaults or TenantDefaults()
         self._policies = policies
+        self._plans = plans
         self._default_cap = DefaultCap()
         self._retry_delays_s = tuple(retry_delays_s)
         self._cache = LedgerCache()
@@ -141,7 +145,8 @@ class Sequencer:
         event = command.event
         if event.occurred_at is None:
             return Prepared(event.tenant, command)
-        place = self._cache.peek(event.tenant) or self._defaults
+        state = self._cache.peek(event.tenant)
+        place = state or self._defaults
         rated = (self._catalog or self.catalog()).rate(
             event,
             numbers=command.numbers,
@@ -149,6 +154,7 @@ class Sequencer:
             occurred_at=event.occurred_at,
             book=place.book,
             currency=place.currency,
+            plan=state.plan if state is not None else None,
         )
         return Prepared(event.tenant, command, rated)
 
@@ -164,6 +170,7 @@ class Sequencer:
             occurred_at=time.time_ns() // 1000,
             book=place.book,
             currency=place.currency,
+            plan=place.plan,
         )
         return Prepared(command.tenant, command, rated)
 
@@ -375,7 +382,9 @@ class Sequencer:
             else:
                 states[name] = state
         if missing:
-            states.update((state.tenant, state) for state in batch.tenants(missing))
+            found = batch.tenants(missing)
+            self._load_plans(found)
+            states.update((state.tenant, state) for state in found)
         wishes: dict[str, OpenLedger] = {}
         opening: set[str] = set()
         if len(states) < len(names):
@@ -400,6 +409,16 @@ class Sequencer:
             works[name] = work = TenantWork(state, now)
             work.open()
         return works
+
+    def _load_plans(self, states: list[LedgerState]) -> None:
+        """Let ledgers that were just loaded know what their plans charge."""
+        for state in states:
+            state.partial = True
+        if self._plans is not None and states:
+            zones = {state.tenant_id: state.timezone for state in states}
+            plans = self._plans.load(zones)
+            for state in states:
+                state.plan = plans.get(state.tenant_id)
 
     def _decide_all(
         self, commands: list[Prepared], works: dict[str, TenantWork], catalog: Catalog, now: int

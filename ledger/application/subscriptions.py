@@ -6,7 +6,7 @@ subscriptions.subscribe("acme", "team", from_day=date(2026, 12, 1), by="ann")
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import msgspec
 
@@ -32,6 +32,8 @@ MOST_TENANTS = 5000
 """Tenants that one page looks at."""
 _PIECE = 500
 
+Settle = Callable[[str, date], int]
+"""Rates a tenant's usage from the first day of a period on again; returns how many events."""
 Decide = Callable[[BillingAccount, int], Sequence[Event]]
 """Decides a command upon an account, at microseconds since the epoch."""
 
@@ -49,6 +51,7 @@ class SubscriptionView(msgspec.Struct, frozen=True):
             slip, or meant for a plan that is still to come.
         current: what it is on today; None at list prices without an earlier subscription.
         tenant_id: number of the tenant.
+        rated_again: events that this change has made be charged otherwise.
     """
 
     tenant: str
@@ -59,6 +62,7 @@ class SubscriptionView(msgspec.Struct, frozen=True):
     unknown_taxes: Sequence[str] = ()
     current: Holding | None = None
     tenant_id: int = 0
+    rated_again: int = 0
 
 
 class SubscriptionPage(msgspec.Struct, frozen=True):
@@ -114,15 +118,18 @@ class Subscriptions:
     Args:
         store: where accounts are.
         plans: what can be subscribed to.
+        settle: rates a tenant's usage from a local day on again where it was charged by what does
+            not hold any more, and returns how much; None leaves that to the close.
     """
 
-    def __init__(self, store: BillingStore, plans: Plans) -> None:
+    def __init__(self, store: BillingStore, plans: Plans, settle: Settle | None = None) -> None:
         self._store = store
         self._plans = plans
+        self._settle = settle
 
     def for_tenant(self, tenant: str) -> Subscriptions:
         """Return the same questions about one tenant's rows alone; a foreign name is unknown."""
-        return Subscriptions(self._store.for_tenant(tenant), self._plans)
+        return Subscriptions(self._store.for_tenant(tenant), self._plans, self._settle)
 
     def subscribe(
         self,
@@ -166,7 +173,8 @@ class Subscriptions:
                 timezone=place.timezone,
             )
 
-        return self._view(place, change(self._store, place, decide, by=by)[0])
+        day = from_day or self._today(place)
+        return self._settled(place, change(self._store, place, decide, by=by)[0], day)
 
     def end(self, tenant: str, *, by: str, from_day: date | None = None) -> SubscriptionView:
         """Put a tenant at list prices from a day on, by default today; again is nothing.
@@ -183,7 +191,7 @@ class Subscriptions:
             lambda account, at: decisions.end_subscription(account, from_day=day),
             by=by,
         )
-        return self._view(place, account)
+        return self._settled(place, account, day)
 
     def set_details(self, tenant: str, details: BillingDetails, *, by: str) -> SubscriptionView:
         """Say how a tenant's invoices are made out; the same again is nothing.
@@ -209,6 +217,16 @@ class Subscriptions:
         """
         place = self._store.place(tenant)
         return self._view(place, self._store.accounts([place.tenant_id])[place.tenant_id])
+
+    def _settled(self, place: Place, account: BillingAccount, day: date) -> SubscriptionView:
+        """Rate again what the change charges otherwise: the whole period, for its days changed."""
+        if self._settle is None:
+            return self._view(place, account)
+        first = account.span_on(day, timezone=place.timezone).first_day
+        before = account.span_on(day - timedelta(days=1), timezone=place.timezone).first_day
+        since = max(before, account.fixed_before) if before < first else first
+        again = self._settle(place.tenant, since)
+        return msgspec.structs.replace(self._view(place, account), rated_again=again)
 
     def page(self, *, plan: str | None = None, after: int = 0, limit: int) -> SubscriptionPage:
         """Return where the billing of tenants stands, also of those at list prices.

@@ -33,7 +33,9 @@ def verify_all(
     with services.audit() as view:
         report = verify(view=view, tenant=tenant, deep=deep, progress=progress)
     more = [
-        *price_differences(reads=services.reads, prices=services.prices, tenant=tenant),
+        *price_differences(
+            reads=services.reads, prices=services.prices, plans=services.plans, tenant=tenant
+        ),
         *services.billing_differences(tenant=tenant),
     ]
     return msgspec.structs.replace(

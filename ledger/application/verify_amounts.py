@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.application.replay import Differences
-from ledger.domain.catalog import amounts, session_amounts
+from ledger.domain.catalog import amounts
 from ledger.domain.entries import (
     CorrectionApplied,
     Entry,
@@ -13,7 +13,7 @@ from ledger.domain.entries import (
     UsageRerated,
     UsageVoided,
 )
-from ledger.domain.ledger import LedgerState, Ref, session_of_period
+from ledger.domain.ledger import LedgerState, Ref, amounts_now, session_of_period
 from ledger.domain.money import scaled_text
 from ledger.domain.shapes import CompiledShape
 
@@ -59,10 +59,7 @@ class AmountCheck:
     ) -> None:
         session = entry.extra.session if entry.extra is not None else ""
         session = session_of_period(state.timezone, session, entry.occurred_at)
-        running = state.accumulators
-        charges, costs, _ = session_amounts(
-            shape, entry.quantities, session, lambda key: running.get(key, 0)
-        )
+        charges, costs, _ = amounts_now(state, shape, entry.quantities, session, entry.occurred_at)
         if (charges, costs) != _leaves(entry) or (sum(charges), sum(costs)) != (
             entry.charge,
             entry.cost,

@@ -7,6 +7,7 @@ invoices are rated from sum to the daily ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from typing import Protocol
 
 import msgspec
@@ -30,6 +31,8 @@ from ledger.domain.invoices import InvoiceStatus, from_document
 ATTEMPTS = 3
 """How often an account that changes while it is read is read again."""
 _PIECE = 500
+Unsettled = Callable[[Place, BillingAccount], date | None]
+"""Returns the first day of the first period whose usage is to be rated again; None for none."""
 
 
 class RollupDrift(msgspec.Struct, frozen=True):
@@ -62,6 +65,7 @@ def billing_differences(
     audit: BillingAudit,
     series: Callable[[], Sequence[SeriesReport]],
     tenant: str | None = None,
+    unsettled: Unsettled | None = None,
 ) -> list[Difference]:
     """Return where billing's rows are not what its events say.
 
@@ -70,10 +74,11 @@ def billing_differences(
         audit: compares the rollups.
         series: of numbers; not asked for a single tenant.
         tenant: only this one's; None for all.
+        unsettled: compares what ledgers charged with what plans' charges come to; None does not.
 
     Returns:
         Differences of the codes ``billing_account``, ``billing_unreadable``, ``invoice``,
-        ``invoice_document``, ``invoice_number`` and ``billing_rollup``.
+        ``invoice_document``, ``invoice_number``, ``plan_charge`` and ``billing_rollup``.
 
     Raises:
         NotFound: ``unknown_tenant``.
@@ -83,6 +88,8 @@ def billing_differences(
     places = _places(store) if one is None else iter([one])
     for place in places:
         found += _account_differences(store, place)
+        if unsettled is not None and place.tenant_id != PLATFORM:
+            found += _plan_differences(store, place, unsettled)
     if one is None:
         found += [
             Difference("", "invoice_number", number, "a document", "none")
@@ -104,6 +111,22 @@ def _places(store: BillingStore) -> Iterator[Place]:
     while piece := store.places(after=after, limit=_PIECE):
         yield from piece
         after = piece[-1].tenant_id
+
+
+def _plan_differences(store: BillingStore, place: Place, unsettled: Unsettled) -> list[Difference]:
+    account = store.accounts([place.tenant_id])[place.tenant_id]
+    first = unsettled(place, account) if account.holdings else None
+    if first is None:
+        return []
+    return [
+        Difference(
+            place.tenant,
+            "plan_charge",
+            f"charges of the period from {first} on",
+            "what the plan's charges come to for the quantities used",
+            "another amount, until the usage is rated again",
+        )
+    ]
 
 
 def _account_differences(store: BillingStore, place: Place) -> list[Difference]:

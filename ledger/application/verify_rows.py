@@ -65,7 +65,8 @@ class _Comparison:
         self._balances(rows)
         self._corrections(rows)
         state = self._state
-        running = {key: number for key, number in state.accumulators.items() if number}
+        kept = {**state.accumulators, **state.running}
+        running = {key: number for key, number in kept.items() if number}
         there = {key: number for key, number in rows.accumulators.items() if number}
         for key in _unequal(running, there):
             name = "accumulator " + " ".join(key.split("\t"))

@@ -14,6 +14,7 @@ import msgspec
 
 from ledger.application.live import TOLD_BY, News, news_of
 from ledger.application.ports import Batch, LedgerWrite, NewKey
+from ledger.domain.billing_account import tenant_of_billing
 from ledger.domain.catalog import Rated
 from ledger.domain.commands import Command, Decision, KeyRow, Outcome
 from ledger.domain.entries import (
@@ -33,6 +34,7 @@ from ledger.domain.ladder import steps_reached
 from ledger.domain.ledger import LedgerState, Ref, evolve
 
 _BALANCES_KEPT = 36
+_RUNNING_KEPT = 4_000
 _HOLDS_KEPT = 20_000
 _COUNTERS_KEPT = 2_000
 
@@ -192,6 +194,8 @@ class LedgerCache:
         for state in states:
             if len(state.balances) > _BALANCES_KEPT:
                 state.forget_balances()
+            if len(state.running) > _RUNNING_KEPT:
+                state.running = {}
             if state.guard is not None:
                 state.guard.trim(holds=_HOLDS_KEPT, counters=_COUNTERS_KEPT)
             self._states[state.tenant] = state
@@ -213,7 +217,10 @@ class LedgerCache:
             return True
         others = False
         for stream in streams:
+            # Who is on another plan is rated anew, so what is kept of its ledger goes too.
             tenant_id = tenant_of_stream(stream)
+            if tenant_id is None:
+                tenant_id = tenant_of_billing(stream)
             if tenant_id is None:
                 others = True
             elif (name := self._names.pop(tenant_id, None)) is not None:

@@ -78,7 +78,7 @@ def authorize(
             asked.amount,
             verdict.reasons,
             residue(ask, refused=True),
-            extra,
+            asked.extra,
         )
         steps: list[Entry] = []
         for budget, kind, used in verdict.steps:
@@ -105,7 +105,7 @@ def authorize(
         model,
         verdict.reasons,
         residue(ask),
-        extra,
+        asked.extra,
     )
     detail = _answer(state, command.hold, verdict, asked, expires_at)
     return Decision((*defined, authorized), Outcome("created", detail=detail), at=len(defined))
@@ -145,7 +145,7 @@ def _answer(
         of.model,
         expires_at,
         verdict.reasons,
-        formula(asked.shape, asked.numbers),
+        formula(asked.shape, asked.numbers, asked.extra),
         code=verdict.code,
     )
 
@@ -235,7 +235,7 @@ def _again(state: LedgerState, hold: HoldState, command: AuthorizeHold, known: K
         shape.shape.model,
         hold.expires_at,
         entry.reasons,
-        formula(shape, entry.quantities),
+        formula(shape, entry.quantities, entry.extra),
         code=hold.code,
     )
     status = "exists" if hold.code == "created" else hold.code

@@ -31,6 +31,12 @@ def billing_stream(tenant_id: int) -> str:
     return f"{STREAM_PREFIX}{tenant_id}"
 
 
+def tenant_of_billing(stream: str) -> int | None:
+    """Return the tenant number of a billing account's stream id, None for other streams."""
+    number = stream.removeprefix(STREAM_PREFIX)
+    return int(number) if number != stream and number.isdigit() else None
+
+
 class DisplayRate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A currency in which totals are shown too.
 

@@ -33,12 +33,14 @@ from ledger.domain.billing_account import (
 from ledger.domain.billing_calendar import Holding, Span, months
 from ledger.domain.billing_periods import BillingCycle
 from ledger.domain.billing_voids import waits
+from ledger.domain.charge_models import ChargeModel
 from ledger.domain.countries import check_country
 from ledger.domain.errors import InvalidInput, InvariantViolation, NotFound, Refused
 from ledger.domain.invoice_parts import Party
 from ledger.domain.invoices import DocumentKind, Invoice, InvoiceStatus, allowed
 from ledger.domain.money import RATE_DECIMALS, minor_units
-from ledger.domain.plans import Plan
+from ledger.domain.plan_rates import at_rest
+from ledger.domain.plans import HOUR, Plan
 from ledger.domain.tiers import check_number
 
 APPROVAL_US = 7 * 24 * 3600 * 1_000_000
@@ -84,11 +86,12 @@ def subscribe(
             " needs a plan in the ledger's currency",
             code="plan_currency_differs",
         )
-    hourly = [charge.name for charge in plan.charges if charge.window == "hour"]
+    hourly = [one.name for one in plan.charges if one.window == HOUR and _owes_idle(one.model)]
     if hourly:
         raise Refused(
-            f"{', '.join(hourly)} of {plan.name} runs anew every hour; billing sums usage by day,"
-            " so give it the window day or none",
+            f"{', '.join(hourly)} of {plan.name} runs anew every hour and owes something besides"
+            " its use (a fee at no use, a minimum, a promise), of which nothing tells in which"
+            " hours it is due; give it the window day or none, or make it a fee of the plan",
             code="window_not_billable",
         )
     _check_open(account, from_day)
@@ -98,6 +101,12 @@ def subscribe(
         if last.from_day <= from_day and (last.plan, last.version) == (plan.name, version):
             return []
     return [Subscribed(from_day, plan.name, version, cycle)]
+
+
+def _owes_idle(model: ChargeModel) -> bool:
+    """Tell whether a model comes to something that no event brings."""
+    promised = model.commitment is not None and model.commitment.true_up
+    return bool(at_rest(model)) or model.min_amount is not None or promised
 
 
 def end_subscription(account: BillingAccount, *, from_day: date) -> list[Event]:

@@ -63,12 +63,14 @@ class Owed(msgspec.Struct, frozen=True):
         lines: positions that changed.
         credit: what prepaid credit paid beyond what was taken off before.
         unpriced: usage without a price.
+        settled: see `RatedSpan`.
     """
 
     span: Span
     lines: Sequence[RatedLine]
     credit: Decimal
     unpriced: Sequence[UnpricedLine]
+    settled: bool = True
 
 
 def draft_of(

@@ -15,14 +15,17 @@ from typing import NamedTuple
 import msgspec
 
 from ledger.domain.billing_calendar import Span, Stretch
-from ledger.domain.budgets import matches
+from ledger.domain.billing_periods import BillingPeriod
 from ledger.domain.invoice_parts import InvoiceLine, LineKind, LinePart, ServiceDays
 from ledger.domain.invoices import Invoice, UnpricedLine
 from ledger.domain.line_formulas import charge_formula
 from ledger.domain.meters import STANDARD_METERS
 from ledger.domain.money import EXACT, plain, text
+from ledger.domain.patterns import matches
 from ledger.domain.plan_periods import PlanLine, PlanLineKind, rate_plan
-from ledger.domain.plans import Plan, PlanCharge
+from ledger.domain.plan_rates import at_rest
+from ledger.domain.plans import HOUR, Plan, PlanCharge
+from ledger.domain.tenant_plans import PLAN_PRICE, price_of
 from ledger.domain.tiers import ZERO, ChargePart, PartKind
 
 PlanKey = tuple[str, int]
@@ -107,11 +110,16 @@ class RatedSpan(msgspec.Struct, frozen=True, kw_only=True):
         lines: in the order in which they stand on an invoice.
         credit: what prepaid credit paid of its usage.
         unpriced: usage that no line holds.
+        settled: what the ledger charged is what the plan's charges come to; else usage is to be
+            rated again, for a subscription changed after it was recorded.
+        waiting: usage without a price is of a charge's kind; rating it again may find one.
     """
 
     lines: tuple[RatedLine, ...]
     credit: Decimal
     unpriced: tuple[UnpricedLine, ...]
+    settled: bool = True
+    waiting: bool = False
 
 
 def rate_span(
@@ -135,14 +143,20 @@ def rate_span(
     credit = _sum(row.credit for row in rows)
     lines: list[RatedLine] = []
     unpriced: dict[tuple[str, str, str], Decimal] = {}
+    settled, waiting = True, False
     for stretch, found in _by_stretch(stretches, rows).items():
         plan = plans[stretch.plan, stretch.version] if stretch.plan else None
-        rest = found
+        rest = [row for row in found if not row.platform]
         if plan is not None:
-            taken, rest = _shared(plan, found)
+            taken, rest = _shared(plan, _prices(plan, stretch, span.period), rest)
             lines += _plan_lines(plan, span, stretch, taken)
-        lines += _list_lines(stretch, rest, plan, unit_size)
-        for row in rest:
+            settled = settled and _is_settled(plan, span, stretch, taken)
+            waiting = waiting or any(one.unpriced for one in taken.values())
+        # What another plan charged sums to nothing once it is rated again, over all of its days.
+        listed = [row for row in rest if not _charged_by_plan(row)]
+        lines += _list_lines(stretch, listed, plan, unit_size)
+        settled = settled and not any(_charged_by_plan(row) and row.quantity for row in rest)
+        for row in found:
             if row.unpriced and not row.platform:
                 key = (row.provider, row.model, row.meter)
                 unpriced[key] = EXACT.add(unpriced.get(key, ZERO), row.unpriced)
@@ -154,6 +168,8 @@ def rate_span(
             for key, quantity in sorted(unpriced.items())
             if quantity
         ),
+        settled=settled,
+        waiting=waiting,
     )
 
 
@@ -169,10 +185,11 @@ def rows_at_list_prices(
     """
     found = []
     for stretch, own in _by_stretch(stretches, rows).items():
+        rest = [row for row in own if not row.platform]
         if stretch.plan:
-            found += _shared(plans[stretch.plan, stretch.version], own)[1]
-        else:
-            found += [row for row in own if not row.platform]
+            plan = plans[stretch.plan, stretch.version]
+            rest = _shared(plan, dict.fromkeys((one.name for one in plan.charges), ""), rest)[1]
+        found += [row for row in rest if not _charged_by_plan(row)]
     return found
 
 
@@ -187,20 +204,44 @@ def _by_stretch(
     return found
 
 
+class _Taken(msgspec.Struct):
+    """What a charge takes.
+
+    Attributes:
+        days: priced quantity by day.
+        posted: what the ledger charged by the charge's price on these days.
+        strange: whether something of it is charged by another price.
+        unpriced: whether something of it has no price.
+    """
+
+    days: dict[date, Decimal]
+    posted: Decimal = ZERO
+    strange: bool = False
+    unpriced: bool = False
+
+    @property
+    def quantity(self) -> Decimal:
+        """Return the sum of the days."""
+        return _sum(self.days.values())
+
+
 def _shared(
-    plan: Plan, rows: Iterable[UsageRow]
-) -> tuple[dict[str, dict[date, Decimal]], list[UsageRow]]:
-    """Return what each charge takes, by day, and the rows that none takes."""
-    taken: dict[str, dict[date, Decimal]] = {}
+    plan: Plan, prices: Mapping[str, str], rows: Iterable[UsageRow]
+) -> tuple[dict[str, _Taken], list[UsageRow]]:
+    """Return what each charge takes, and the rows that none takes.
+
+    Args:
+        plan: that holds.
+        prices: what stands for a price version on these days, by charge name.
+        rows: of these days.
+    """
+    taken: dict[str, _Taken] = {}
     rest = []
     # Many days are of few kinds of usage.
     charges: dict[tuple[str, str, str, bool], PlanCharge | None] = {}
     for row in rows:
-        if row.platform:
-            continue
         if not row.meter:
-            if not _may_take(plan, row):
-                rest.append(row)
+            rest.append(row)
             continue
         kind = (row.provider, row.model, row.meter, row.byok)
         try:
@@ -212,36 +253,65 @@ def _shared(
         if charge is None:
             rest.append(row)
             continue
-        days = taken.setdefault(charge.name, {})
-        days[row.day] = EXACT.add(days.get(row.day, ZERO), row.quantity)
+        one = taken.setdefault(charge.name, _Taken({}))
+        priced = EXACT.subtract(row.quantity, row.unpriced)
+        one.days[row.day] = EXACT.add(one.days.get(row.day, ZERO), priced)
+        one.unpriced = one.unpriced or bool(row.unpriced)
+        if row.price_version == prices[charge.name]:
+            one.posted = EXACT.add(one.posted, row.charge)
+        else:
+            one.strange = one.strange or bool(priced)
     return taken, rest
 
 
-def _may_take(plan: Plan, row: UsageRow) -> bool:
-    """Tell whether a charge could take usage of a model, whatever the meter.
+def _prices(plan: Plan, stretch: Stretch, period: BillingPeriod) -> dict[str, str]:
+    return {
+        charge.name: price_of(charge, plan.name, stretch, period).version for charge in plan.charges
+    }
 
-    What a reversal gives back of usage at list prices was never charged where a plan charges it.
-    """
-    return any(
-        (charge.byok or not row.byok)
-        and (not charge.providers or matches(charge.providers, row.provider))
-        and (not charge.models or matches(charge.models, row.model))
-        for charge in plan.charges
-    )
+
+def _is_settled(plan: Plan, span: Span, stretch: Stretch, taken: Mapping[str, _Taken]) -> bool:
+    """Tell whether the ledger charged what the charges come to, to the digit."""
+    for charge in plan.charges:
+        one = taken.get(charge.name)
+        if one is None:
+            continue
+        if one.strange:
+            return False
+        if charge.window == HOUR:
+            # Rollups have no hours.
+            continue
+        model = charge.model_for(
+            span.period, first_day=stretch.first_day, after_day=stretch.after_day
+        )
+        runs = one.days.values() if charge.window else [one.quantity]
+        with localcontext(EXACT):
+            if sum((model.charge(run) - at_rest(model) for run in runs), ZERO) != one.posted:
+                return False
+    return True
+
+
+def _charged_by_plan(row: UsageRow) -> bool:
+    return row.price_version.startswith(PLAN_PRICE)
 
 
 def _plan_lines(
-    plan: Plan, span: Span, stretch: Stretch, taken: Mapping[str, Mapping[date, Decimal]]
+    plan: Plan, span: Span, stretch: Stretch, taken: Mapping[str, _Taken]
 ) -> list[RatedLine]:
-    windowed = {charge.name for charge in plan.charges if charge.window}
+    windows = {charge.name: charge.window for charge in plan.charges}
     usage = {
-        name: [quantity for quantity in days.values() if quantity]
-        if name in windowed
-        else [_sum(days.values())]
-        for name, days in taken.items()
+        name: [quantity for quantity in one.days.values() if quantity]
+        if windows[name]
+        else [one.quantity]
+        for name, one in taken.items()
     }
     rated = rate_plan(
-        plan, span.period, usage, first_day=stretch.first_day, after_day=stretch.after_day
+        plan,
+        span.period,
+        usage,
+        first_day=stretch.first_day,
+        after_day=stretch.after_day,
+        posted={name: one.posted for name, one in taken.items()},
     )
     charges = {charge.name: charge for charge in plan.charges}
     made = (_plan_line(line, stretch, charges) for line in rated.lines)
@@ -330,8 +400,6 @@ def _list_lines(
 ) -> list[RatedLine]:
     sums: dict[LineKey, list[Decimal]] = {}
     for row in rows:
-        if row.platform:
-            continue
         key = LineKey(
             stretch.first_day,
             stretch.after_day,

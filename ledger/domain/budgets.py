@@ -14,6 +14,7 @@ import msgspec
 
 from ledger.domain.catalog import leaf_amounts
 from ledger.domain.entry_parts import Extra
+from ledger.domain.patterns import matches
 from ledger.domain.shapes import CompiledShape
 from ledger.domain.windows import rolling, window_at
 
@@ -84,11 +85,6 @@ class Filter(msgspec.Struct, frozen=True, omit_defaults=True):
             and (not self.models or matches(self.models, of.model))
             and (not self.meters or any(matches(self.meters, meter) for meter in of.meters))
         )
-
-
-def matches(patterns: Sequence[str], name: str) -> bool:
-    """Tell whether a name is one of the patterns."""
-    return any(name.startswith(one[:-1]) if one.endswith("*") else name == one for one in patterns)
 
 
 class BudgetTerms(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,15 +13,19 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from operator import mul
+from typing import NamedTuple
 
 import msgspec
 
 from ledger.domain.matching import ModelNames
 from ledger.domain.money import decimals_of, to_scaled
 from ledger.domain.periods import to_us
+from ledger.domain.plan_rates import PlanRate
 from ledger.domain.prices import ModelMatch, PriceKey, PriceKind, PriceRow, RoundingScope
 from ledger.domain.shapes import UNIT, CompiledShape, LeafRate, RateCard, Shape, compile_shape
+from ledger.domain.tenant_plans import PlanDays, TenantPlan, UnitRate
 from ledger.domain.usage import UsageEvent
 
 BYOK_TIER = "byok"
@@ -57,6 +61,7 @@ class Rated(msgspec.Struct, gc=False, frozen=True):
         catalog: the catalog that rated it.
         book: the sell book it was rated for.
         currency: the ledger currency it was rated for.
+        plan: the tenant's plan it was rated for; None for none.
         shape: the shape; stateful shapes carry no amounts here.
         charge: in the shape's charge decimals.
         cost: in the shape's cost decimals.
@@ -65,9 +70,19 @@ class Rated(msgspec.Struct, gc=False, frozen=True):
     catalog: Catalog
     book: str
     currency: str
+    plan: TenantPlan | None
     shape: CompiledShape
     charge: int
     cost: int
+
+    def holds(self, catalog: Catalog, book: str, currency: str, plan: TenantPlan | None) -> bool:
+        """Tell whether it is what rating with these would give."""
+        return (
+            self.catalog is catalog
+            and self.plan is plan
+            and self.book == book
+            and self.currency == currency
+        )
 
 
 class _Prices:
@@ -146,6 +161,7 @@ class Catalog:
         occurred_at: int,
         book: str,
         currency: str,
+        plan: TenantPlan | None = None,
     ) -> Rated:
         """Return the event's shape and amounts.
 
@@ -156,10 +172,12 @@ class Catalog:
             occurred_at: microseconds; chooses the rows in force.
             book: the tenant's sell book.
             currency: the tenant's currency; sell rows in another do not apply.
+            plan: the tenant's; what it charges is not looked up in the sell book.
         """
-        shape = self._shape(event, numbers, decimals, occurred_at, book, currency)
+        days = plan.at(occurred_at) if plan is not None else None
+        shape = self._shape(event, numbers, decimals, occurred_at, book, currency, days)
         charge, cost = amounts(shape, numbers)
-        return Rated(self, book, currency, shape, charge, cost)
+        return Rated(self, book, currency, plan, shape, charge, cost)
 
     def _shape(
         self,
@@ -169,6 +187,7 @@ class Catalog:
         occurred_at: int,
         book: str,
         currency: str,
+        days: PlanDays | None,
     ) -> CompiledShape:
         model = (event.provider, event.model, book)
         prices = self._models.get(model)
@@ -194,11 +213,13 @@ class Catalog:
             bisect_right(prices.dates, occurred_at),
             context,
             tuple(map(bool, numbers)) if 0 in numbers else None,
+            days.id if days is not None else None,
         )
         shape = prices.shapes.get(memo)
         if shape is None:
             over = prices.contexts[context - 1] if context else 0
-            shape = _compile(event, meters, numbers, decimals, occurred_at, currency, prices, over)
+            where = _Where(occurred_at, currency, prices, over, days)
+            shape = _compile(event, meters, numbers, decimals, where)
             if len(prices.shapes) >= _MEMO_LIMIT:
                 prices.shapes.clear()
             prices.shapes[memo] = shape
@@ -277,17 +298,23 @@ def session_amounts(
     numbers: Sequence[int],
     session: str,
     so_far: Callable[[str], int],
+    *,
+    timezone: str,
+    at: int,
 ) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, int]]:
-    """Return charges and costs leaf by leaf of a shape that rounds over a session.
+    """Return charges and costs leaf by leaf of a shape whose amounts depend on history.
 
     With S the session's quantity so far, a segment s is billed R(S + s) - R(S); a negative s
-    takes a segment back. An event without a session is a session of its own.
+    takes a segment back. An event without a session is a session of its own. With Q what the days
+    of a plan hold so far of a charge, q costs F(Q + q) - F(Q).
 
     Args:
         shape: a stateful one.
         numbers: quantities in the shape's decimals; negative to take back.
         session: the session's id.
         so_far: returns a running quantity x 10^6 by its accumulator key.
+        timezone: of the ledger; says in which window of a plan's charge the instant is.
+        at: when, microseconds since the epoch.
 
     Returns:
         Charges, costs, and the running quantities as they become, by accumulator key.
@@ -297,20 +324,60 @@ def session_amounts(
         return (), (), {}
     after: dict[str, int] = {}
     sides = []
+    tracks = shape.tracks
     for rates in (card.sell, card.cost):
         leaves = []
-        for rate, meter, number in zip(rates, shape.shape.meters, numbers, strict=bool(rates)):
+        sell = rates is card.sell
+        for place, (rate, meter, number) in enumerate(
+            zip(rates, shape.shape.meters, numbers, strict=bool(rates))
+        ):
             quantity = number * shape.quantity_factor
+            track = tracks[place] if tracks and sell else None
+            if track is not None:
+                key = track.key(timezone, at)
+                before = after[key] if key in after else so_far(key)
+                after[key] = before + quantity
+                amount = track.charge(before + quantity) - track.charge(before)
+                leaves.append(amount * 10 ** (shape.charge_decimals - track.decimals))
+                continue
+            factor = shape.sell_factor if sell else 1
             if rate.exact or rate.scope is not RoundingScope.SESSION or not session:
                 sign = -1 if quantity < 0 else 1
-                leaves.append(sign * _amount(rate, abs(quantity)))
+                leaves.append(factor * sign * _amount(rate, abs(quantity)))
                 continue
             key = f"{session}\t{rate.version}\t{meter}"
             before = so_far(key)
             after[key] = before + quantity
-            leaves.append(rate.rate * (rate.billed(before + quantity) - rate.billed(before)))
+            billed = rate.billed(before + quantity) - rate.billed(before)
+            leaves.append(factor * rate.rate * billed)
         sides.append(tuple(leaves))
     return sides[0], sides[1], after
+
+
+def held_before(
+    shape: CompiledShape,
+    numbers: Sequence[int],
+    so_far: Callable[[str], int],
+    *,
+    timezone: str,
+    at: int,
+) -> tuple[int, ...]:
+    """Return what plans' charges held before each leaf x 10^6, as `session_amounts` takes them.
+
+    Returns:
+        Nothing where no plan charges a leaf by what was used so far; 0 for a leaf with a rate.
+    """
+    after: dict[str, int] = {}
+    held = []
+    for number, track in zip(numbers, shape.tracks, strict=bool(shape.tracks)):
+        if track is None:
+            held.append(0)
+            continue
+        key = track.key(timezone, at)
+        before = after[key] if key in after else so_far(key)
+        after[key] = before + number * shape.quantity_factor
+        held.append(before)
+    return tuple(held)
 
 
 def _amount(rate: LeafRate, quantity: int) -> int:
@@ -348,27 +415,42 @@ def _row(
     return None
 
 
+class _Where(NamedTuple):
+    """What an event is rated by: instant, currency, prices, context tier, days of a plan."""
+
+    at: int
+    currency: str
+    prices: _Prices
+    over: int
+    days: PlanDays | None
+
+
+_Leaf = PricedRow | UnitRate | PlanRate | None
+"""What a leaf is charged by."""
+
+
 def _compile(
     event: UsageEvent,
     meters: tuple[str, ...],
     numbers: tuple[int, ...],
     decimals: int,
-    at: int,
-    currency: str,
-    prices: _Prices,
-    over: int,
+    where: _Where,
 ) -> CompiledShape:
+    at, currency, prices, over, days = where
     missing: list[str] = []
 
-    def leaves(kind: PriceKind) -> list[PricedRow | None]:
+    def leaves(kind: PriceKind, planned: Sequence[_Leaf]) -> list[_Leaf]:
         sell = kind is PriceKind.SELL
         fee = sell and event.byok
         tier = BYOK_TIER if fee else event.tier
         # A platform fee is ours, so the provider's batch price has no part in it.
         batch = event.batch and not fee
         index = prices.sell if sell else prices.cost
-        rows: list[PricedRow | None] = []
-        for meter, number in zip(meters, numbers, strict=True):
+        rows: list[_Leaf] = []
+        for meter, number, of_plan in zip(meters, numbers, planned, strict=True):
+            if of_plan is not None:
+                rows.append(of_plan)
+                continue
             row = _row(index, meter, event.region, tier, batch, over, prices, at)
             if sell and row is not None and row.row.currency != currency:
                 row = None
@@ -377,22 +459,26 @@ def _compile(
             rows.append(row)
         return rows
 
-    sell = leaves(PriceKind.SELL) if event.billable == "tenant" else []
-    cost = [] if event.byok else leaves(PriceKind.COST)
-    currencies = {row.row.currency for row in cost if row is not None}
+    nothing: list[_Leaf] = [None] * len(meters)
+    planned = nothing
+    if days is not None and event.billable == "tenant":
+        planned = [
+            days.leaf(provider=event.provider, model=event.model, meter=meter, byok=event.byok)
+            for meter in meters
+        ]
+    sell = leaves(PriceKind.SELL, planned) if event.billable == "tenant" else []
+    unsold = bool(missing)
+    cost = [] if event.byok else leaves(PriceKind.COST, nothing)
+    currencies = {row.row.currency for row in cost if isinstance(row, PricedRow)}
     if len(currencies) > 1:
         missing.append("cost:one currency")
+    # What a plan charges is known whatever it costs; only the cost waits for its price then.
+    known = not unsold and all(
+        of_plan is not None or not number for of_plan, number in zip(planned, numbers, strict=True)
+    )
     card = None
-    if not missing:
-        sell_decimals, cost_decimals = _decimals(sell), _decimals(cost)
-        card = RateCard(
-            currency=currency,
-            sell=tuple(_leaf(row, sell_decimals) for row in sell),
-            sell_decimals=sell_decimals,
-            cost_currency=next(iter(currencies), currency),
-            cost=tuple(_leaf(row, cost_decimals) for row in cost),
-            cost_decimals=cost_decimals,
-        )
+    if not missing or (known and sell):
+        card = _card(sell, [] if missing else cost, currency, next(iter(currencies), currency))
     return compile_shape(
         Shape(
             source=event.source,
@@ -414,20 +500,49 @@ def _compile(
     )
 
 
-def _decimals(rows: Sequence[PricedRow | None]) -> int:
-    return max((decimals_of(row.row.unit_rate()) for row in rows if row is not None), default=0)
+def _card(
+    sell: Sequence[_Leaf], cost: Sequence[_Leaf], currency: str, cost_currency: str
+) -> RateCard:
+    sell_decimals, cost_decimals = _decimals(sell), _decimals(cost)
+    plans = tuple(dict.fromkeys(leaf for leaf in sell if isinstance(leaf, PlanRate)))
+    by_plan = tuple(plans.index(leaf) if isinstance(leaf, PlanRate) else -1 for leaf in sell)
+    return RateCard(
+        currency=currency,
+        sell=tuple(_leaf(leaf, sell_decimals) for leaf in sell),
+        sell_decimals=sell_decimals,
+        cost_currency=cost_currency if cost else currency,
+        cost=tuple(_leaf(leaf, cost_decimals) for leaf in cost),
+        cost_decimals=cost_decimals,
+        plans=plans,
+        by_plan=by_plan if plans else (),
+    )
 
 
-def _leaf(priced: PricedRow | None, decimals: int) -> LeafRate:
-    if priced is None:
+def _unit_rate(leaf: _Leaf) -> Decimal | None:
+    if isinstance(leaf, PricedRow):
+        return leaf.row.unit_rate()
+    return leaf.rate if isinstance(leaf, UnitRate) else None
+
+
+def _decimals(leaves: Sequence[_Leaf]) -> int:
+    rates = (_unit_rate(leaf) for leaf in leaves)
+    return max((decimals_of(rate) for rate in rates if rate is not None), default=0)
+
+
+def _leaf(leaf: _Leaf, decimals: int) -> LeafRate:
+    if leaf is None:
         return _ZERO
-    row = priced.row
+    if isinstance(leaf, PlanRate):
+        return LeafRate(version=leaf.version, rate=0)
+    if isinstance(leaf, UnitRate):
+        return LeafRate(version=leaf.version, rate=to_scaled(leaf.rate, decimals))
+    row = leaf.row
     rate = to_scaled(row.unit_rate(), decimals)
     rule = row.quantity_rule
     if rule.scope in (RoundingScope.NONE, RoundingScope.LINE):
-        return LeafRate(version=priced.version, rate=rate)
+        return LeafRate(version=leaf.version, rate=rate)
     return LeafRate(
-        version=priced.version,
+        version=leaf.version,
         rate=rate,
         increment=to_scaled(rule.increment, 6),
         minimum=to_scaled(rule.minimum, 6),

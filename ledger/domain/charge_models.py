@@ -366,6 +366,17 @@ def _check_exact(model: ChargeModel) -> None:
     """Check that amounts need no more decimals than are kept."""
     if model.rounding is not None:
         return
+    decimals = _used_decimals(model)
+    if decimals > AMOUNT_DECIMALS:
+        raise InvalidInput(
+            f"amounts of this model can need {decimals} decimals; {AMOUNT_DECIMALS} are kept, so"
+            " give a rounding or coarser rates",
+            code="amount_not_exact",
+            pointer="/rounding",
+        )
+
+
+def _used_decimals(model: ChargeModel) -> int:
     conversion = model.conversion
     units = max(
         QUANTITY_DECIMALS if conversion is None else conversion.decimals,
@@ -375,13 +386,18 @@ def _check_exact(model: ChargeModel) -> None:
     decimals += decimals_of(EXACT.divide(HUNDRED - model.discount_percent, HUNDRED))
     if model.commitment is not None:
         decimals += decimals_of(model.commitment.overage_factor)
-    if decimals > AMOUNT_DECIMALS:
-        raise InvalidInput(
-            f"amounts of this model can need {decimals} decimals; {AMOUNT_DECIMALS} are kept, so"
-            " give a rounding or coarser rates",
-            code="amount_not_exact",
-            pointer="/rounding",
-        )
+    return decimals
+
+
+def amount_decimals(model: ChargeModel) -> int:
+    """Return the most decimals that F(Q) has, whatever the quantity."""
+    limits = [decimals_of(model.max_amount)] if model.max_amount is not None else []
+    if model.rounding is not None:
+        return max([0, model.rounding.decimals, *limits])
+    commitment = model.commitment
+    if commitment is not None and commitment.amount is not None:
+        limits.append(decimals_of(commitment.amount) + decimals_of(commitment.overage_factor))
+    return max([_used_decimals(model), *limits])
 
 
 def _tier_decimals(tier: Tier, units: int) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from ledger.domain.catalog import Catalog, session_amounts
+from ledger.domain.catalog import Catalog, held_before
 from ledger.domain.commands import Decision, KeyRow, Known, Outcome, RerateUsage
 from ledger.domain.entries import (
     ConflictKept,
@@ -32,11 +32,12 @@ from ledger.domain.ledger import (
     CorrectionState,
     LedgerState,
     Ref,
+    amounts_now,
     session_of_period,
     standing_posting,
 )
 from ledger.domain.money import scaled_text
-from ledger.domain.reversals import around
+from ledger.domain.reversals import around, given_back
 from ledger.domain.shapes import CompiledShape, shape_from_body
 from ledger.domain.usage import (
     AdjustUsage,
@@ -63,10 +64,14 @@ def session_totals(
     """Return charge, cost and extra of quantities that are rounded over their session."""
     extra = extra or Extra()
     session = session_of_period(state.timezone, extra.session, at)
-    charges, costs, _ = session_amounts(
-        shape, numbers, session, so_far or (lambda key: state.accumulators.get(key, 0))
+    charges, costs, _ = amounts_now(state, shape, numbers, session, at, so_far)
+    before: tuple[int, ...] = ()
+    if shape.tracks:
+        known = so_far or state.so_far
+        before = held_before(shape, numbers, known, timezone=state.timezone, at=at)
+    extra = msgspec.structs.replace(
+        extra, leaf_charges=charges, leaf_costs=costs, leaf_before=before
     )
-    extra = msgspec.structs.replace(extra, leaf_charges=charges, leaf_costs=costs)
     return sum(charges), sum(costs), extra
 
 
@@ -191,7 +196,42 @@ def reversal_of(
         leaf_charges=tuple(-leaf for leaf in extra.leaf_charges),
         leaf_costs=tuple(-leaf for leaf in extra.leaf_costs),
     )
-    return msgspec.structs.replace(posting, charge=-charge, cost=-cost, extra=extra)
+    paid = _paid_back(state, shape, posting, -charge * shape.charge_factor, extra)
+    return msgspec.structs.replace(posting, charge=-charge, cost=-cost, extra=paid)
+
+
+def _paid_back(
+    state: LedgerState, shape: CompiledShape, posting: Posting, taken: int, extra: Extra
+) -> Extra | None:
+    """Return what credit gets back where more, or less, is taken back than was charged.
+
+    What less is taken back goes on being paid. What more is taken back others' usage was charged,
+    so it goes to the grants that burned last, as far as credit paid for any. Where taking usage
+    back makes the rest dearer, for a cheaper tier is left, credit pays that too.
+
+    Args:
+        state: before this decision.
+        shape: of the posting.
+        posting: what stands.
+        taken: what is taken back, x 10^18.
+        extra: of what is taken back.
+    """
+    charged = posting.charge * shape.charge_factor
+    guard = state.guard
+    if taken == charged or guard is None or not guard.credit.active:
+        return extra
+    book = guard.credit
+    if taken < 0:
+        planned, rest = book.plan(shape, -taken)
+        burned = tuple((number, -part) for number, part in planned)
+        return with_credit(extra, burned, -rest if book.required else 0)
+    if charged < 0:
+        return with_credit(extra, (), min(taken, book.covered()))
+    if taken < charged:
+        parts, owed = given_back(posting, shape, CorrectionState(), taken)
+        return with_credit(extra, tuple(sorted(parts)), owed)
+    more = min(taken - charged, book.covered(extra))
+    return with_credit(extra, extra.credit, extra.owed + more)
 
 
 def _repost(
@@ -228,7 +268,7 @@ def _repost(
     )
     extra = standing.extra
     if extra is not None and extra.leaf_charges + extra.leaf_costs:
-        extra = msgspec.structs.replace(extra, leaf_charges=(), leaf_costs=())
+        extra = msgspec.structs.replace(extra, leaf_charges=(), leaf_costs=(), leaf_before=())
     posting, shape_after, defined = rated_posting(
         state,
         catalog,
@@ -286,6 +326,7 @@ def rated_posting(
         occurred_at=at,
         book=state.book,
         currency=state.currency,
+        plan=state.plan,
     )
     number = state.numbers.get(rated.shape.body)
     defined: list[Entry] = []
@@ -297,22 +338,22 @@ def rated_posting(
             defined.append(ShapeDefined(number, rated.shape.body))
     charge, cost = rated.charge, rated.cost
     if rated.shape.stateful:
-        so_far = _without(state, *without) if without is not None else None
+        so_far = without_posting(state, *without) if without is not None else None
         charge, cost, extra = session_totals(state, rated.shape, numbers, extra, at, so_far)
     return Posting(number, at, numbers, charge, cost, extra), rated.shape, defined
 
 
-def _without(state: LedgerState, shape: CompiledShape, reversed_: Posting) -> Callable[[str], int]:
+def without_posting(
+    state: LedgerState, shape: CompiledShape, reversed_: Posting
+) -> Callable[[str], int]:
     """Return running quantities as they are once a posting has been taken back."""
     after: dict[str, int] = {}
     if shape.stateful and reversed_.extra is not None:
-        _, _, after = session_amounts(
-            shape,
-            [-number for number in reversed_.quantities],
-            session_of_period(state.timezone, reversed_.extra.session, reversed_.occurred_at),
-            lambda key: state.accumulators.get(key, 0),
-        )
-    return lambda key: after.get(key, state.accumulators.get(key, 0))
+        at = reversed_.occurred_at
+        session = session_of_period(state.timezone, reversed_.extra.session, at)
+        negative = [-number for number in reversed_.quantities]
+        after = amounts_now(state, shape, negative, session, at)[2]
+    return lambda key: after[key] if key in after else state.so_far(key)
 
 
 def _correction_start(
@@ -411,7 +452,7 @@ def adjust(
             command.quantities,
             catalog,
             [],
-            reversed_=posting,
+            reversed_=reversed_,
             correction=correction,
         )
         if _is_unpriced(state, defined, posted):
@@ -479,7 +520,7 @@ def rerate(
     )
     reversed_ = reversal_of(state, shape, posting)
     posted, defined = _repost(
-        state, shape, posting, quantities, catalog, [], reversed_=posting, correction=correction
+        state, shape, posting, quantities, catalog, [], reversed_=reversed_, correction=correction
     )
     if posted.shape == posting.shape:
         return Decision((), Outcome("unchanged", *standing))

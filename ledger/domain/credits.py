@@ -194,6 +194,16 @@ class CreditBook:
         """Return the free credit that can pay usage of a shape; negative while credit is owed."""
         return sum(grant.free for grant in self._applying(shape)) - self.owed
 
+    def covered(self, own: Extra | None = None) -> int:
+        """Return what grants that have not expired paid, or are to pay, x 10^18.
+
+        Args:
+            own: of a posting whose part does not count.
+        """
+        paid = dict(own.credit) if own is not None else {}
+        burned = sum(one.burned - paid.get(one.number, 0) for one in self.in_order())
+        return max(burned + self.owed - (own.owed if own is not None else 0), 0)
+
     def held(self) -> int:
         """Return what open holds have reserved."""
         return sum(grant.held for grant in self.grants.values())

@@ -161,12 +161,8 @@ def _record(
     defaulted = at is None
     if at is None:
         at = now
-    if (
-        rated is None
-        or rated.catalog is not catalog
-        or rated.book != state.book
-        or rated.currency != state.currency
-    ):
+    place = (state.book, state.currency, state.plan)
+    if rated is None or not rated.holds(catalog, *place):
         rated = catalog.rate(
             event,
             numbers=command.numbers,
@@ -174,6 +170,7 @@ def _record(
             occurred_at=at,
             book=state.book,
             currency=state.currency,
+            plan=state.plan,
         )
     shape = rated.shape
     number = state.numbers.get(shape.body)
@@ -193,7 +190,7 @@ def _record(
         applied = apply_pending(state, shape, recorded, known, catalog, list(entries))
         entries = (*entries, *applied)
     outcome = _PLAIN
-    if defaulted or shape.unpriced:
+    if defaulted or shape.waits:
         outcome = Outcome(_ACCEPTED, flags=_flags(shape, at=defaulted))
     return Decision(entries, outcome, key, command.fingerprint, len(defined))
 
@@ -202,7 +199,8 @@ _PLAIN = Outcome(_ACCEPTED)
 
 
 def _flags(shape: CompiledShape, *, at: bool) -> tuple[str, ...]:
-    flags = (("time_defaulted", at), ("unpriced", shape.unpriced))
+    uncosted = shape.waits and not shape.unpriced
+    flags = (("time_defaulted", at), ("unpriced", shape.unpriced), ("uncosted", uncosted))
     return tuple(name for name, holds in flags if holds)
 
 

@@ -292,7 +292,7 @@ class Draw:
                 shape,
                 posting.charge,
                 posting.extra,
-                back=was.extra or Extra(),
+                back=reversed_.extra or Extra(),
                 correction=standing.correction,
                 hold=self.hold,
                 keeps=self._keeps(was, posting, shape, final=final),
@@ -313,6 +313,7 @@ class Draw:
             time_defaulted=defaulted,
             leaf_charges=(),
             leaf_costs=(),
+            leaf_before=(),
             credit=(),
             owed=0,
         )

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from ledger.domain.budgets import matches
+from ledger.domain.patterns import matches
 
 KINDS = ("providers", "models", "meters", "plugins", "tools")
 

@@ -137,7 +137,7 @@ class UsageRerated(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=5
     Attributes:
         target_source: source of the event.
         target_id: id of the event.
-        reason: ``price_approved``, ``price_changed``.
+        reason: ``price_approved``, ``price_changed``, ``plan_changed``, ``captured``.
         reversed: what stood until now.
         posted: what stands from now on.
     """

@@ -27,6 +27,7 @@ class Extra(
         "fingerprint": "f",
         "credit": "b",
         "owed": "o",
+        "leaf_before": "q",
     },
 ):
     """What an entry has beyond its shape; absent members take no space.
@@ -37,6 +38,7 @@ class Extra(
         raw: provider's usage object as JSON.
         credit: what grants paid of the charge x 10^18, by grant number.
         owed: what required credit did not cover x 10^18.
+        leaf_before: by leaf, what a plan's charge held before x 10^6; 0 for a leaf with a rate.
         fingerprint: of the capture that recorded the usage, where that took its key.
         time_defaulted: the producer gave no time and the server's was taken.
     """
@@ -57,3 +59,4 @@ class Extra(
     fingerprint: bytes = b""
     credit: tuple[tuple[int, int], ...] = ()
     owed: int = 0
+    leaf_before: tuple[int, ...] = ()

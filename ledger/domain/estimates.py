@@ -1,20 +1,21 @@
 """Estimates: what a call that is yet to be made would come to, by the price book. Pure.
 
 The formula is quantity x rate = amount, summed over the meters; quantities are rounded as the
-price says. Prices that round over a session round an estimate as a session of its own.
+price says. Prices that round over a session round an estimate as a session of its own. What a plan
+charges by what was used so far is estimated upon what is recorded by now: F(Q + q) - F(Q).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from ledger.domain.budgets import Budget
-from ledger.domain.catalog import Catalog, Rated, leaf_amounts, session_amounts
+from ledger.domain.catalog import Catalog, Rated, leaf_amounts
 from ledger.domain.entry_parts import Extra
 from ledger.domain.holds import HOLD_SOURCE, Ask, EstimateLine
-from ledger.domain.ledger import LedgerState
+from ledger.domain.ledger import LedgerState, amounts_now
 from ledger.domain.shapes import CompiledShape
 from ledger.domain.usage import UsageEvent, scaled_quantities
 
@@ -43,7 +44,10 @@ class Estimate(msgspec.Struct, gc=False, frozen=True):
     def needs(self, budget: Budget) -> int | None:
         """Return what the ask counts in a budget, in its measure; None where that is unknown."""
         if not self.by_amount:
-            if self.shape.unpriced and budget.terms.is_money:
+            terms = budget.terms
+            if terms.is_money and (
+                self.shape.unpriced or (self.shape.waits and terms.measure == "cost")
+            ):
                 return None
             if (
                 budget.terms.measure == "cost"
@@ -51,7 +55,9 @@ class Estimate(msgspec.Struct, gc=False, frozen=True):
                 and self.shape.cost_currency != budget.terms.currency
             ):
                 return None
-            return budget.measured(self.shape, self.numbers, self.charge, self.cost, self.extra)
+            # A plan's cheaper tier may give money back; a hold of it reserves nothing.
+            measured = budget.measured(self.shape, self.numbers, self.charge, self.cost, self.extra)
+            return max(measured, 0)
         terms = budget.terms
         if not terms.is_money or terms.filter.meters:
             return None
@@ -143,13 +149,8 @@ def estimate(
         rated: found earlier; taken if made by this catalog for this ledger.
         extra: attribution of the ask.
     """
-    if (
-        rated is None
-        or model is not None
-        or rated.catalog is not catalog
-        or rated.book != state.book
-        or rated.currency != state.currency
-    ):
+    place = (state.book, state.currency, state.plan)
+    if rated is None or model is not None or not rated.holds(catalog, *place):
         numbers, decimals = scaled_quantities(ask.quantities)
         rated = catalog.rate(
             ask_event(state.tenant, ask, model=model),
@@ -158,6 +159,7 @@ def estimate(
             occurred_at=now,
             book=state.book,
             currency=state.currency,
+            plan=state.plan,
         )
     else:
         numbers = scaled_quantities(ask.quantities)[0]
@@ -165,27 +167,59 @@ def estimate(
     if not ask.quantities:
         amount = max(ask.amount or 0, 0)
         return Estimate(shape, (), 0, 0, amount, extra, by_amount=True)
-    return of_numbers(shape, numbers, rated.charge, rated.cost, extra)
+    return of_numbers(state, shape, numbers, rated.charge, rated.cost, extra, now=now)
 
 
 def of_numbers(
-    shape: CompiledShape, numbers: tuple[int, ...], charge: int, cost: int, extra: Extra | None
+    state: LedgerState,
+    shape: CompiledShape,
+    numbers: tuple[int, ...],
+    charge: int,
+    cost: int,
+    extra: Extra | None,
+    *,
+    now: int,
+    so_far: Callable[[str], int] | None = None,
 ) -> Estimate:
-    """Return the estimate of quantities that are rated already."""
+    """Return the estimate of quantities that are rated already.
+
+    Args:
+        state: of the ledger.
+        shape: that rated them.
+        numbers: quantities in the shape's decimals.
+        charge: in the shape's charge decimals; found here where it depends on history.
+        cost: likewise.
+        extra: attribution.
+        now: when the call is to be made.
+        so_far: what a plan's charges hold so far, where that is not what the state says.
+    """
     if shape.stateful:
-        charges, costs, _ = session_amounts(shape, numbers, "", lambda key: 0)
+        charges, costs, _ = amounts_now(state, shape, numbers, "", now, so_far)
         extra = msgspec.structs.replace(extra or Extra(), leaf_charges=charges, leaf_costs=costs)
         charge, cost = sum(charges), sum(costs)
-    return Estimate(shape, numbers, charge, cost, charge * shape.charge_factor, extra)
+    amount = max(charge, 0) * shape.charge_factor
+    return Estimate(shape, numbers, charge, cost, amount, extra)
 
 
-def formula(shape: CompiledShape, numbers: Sequence[int]) -> tuple[EstimateLine, ...]:
-    """Return an estimate line by line: quantity x rate = amount, with the price's version."""
+def formula(
+    shape: CompiledShape, numbers: Sequence[int], extra: Extra | None
+) -> tuple[EstimateLine, ...]:
+    """Return an estimate line by line: quantity x rate = amount, with the price's version.
+
+    A leaf that the tenant's plan charges by what was used so far has a rate of 0.
+
+    Args:
+        shape: that rated it.
+        numbers: quantities in the shape's decimals.
+        extra: of the estimate; has the amounts of a shape whose amounts depend on history.
+    """
     card = shape.shape.card
     if card is None or not numbers or not card.sell:
         return ()
     if shape.stateful:
-        charges = session_amounts(shape, numbers, "", lambda key: 0)[0]
+        charges = extra.leaf_charges if extra is not None else ()
+        if len(charges) != len(card.sell):
+            return ()
     else:
         charges = leaf_amounts(shape, numbers)[0]
     return tuple(

@@ -8,6 +8,7 @@ from ledger.domain.authorize import define, invalid
 from ledger.domain.budgets import Budget, Counter
 from ledger.domain.catalog import Catalog, Rated
 from ledger.domain.commands import Decision, Known, Outcome
+from ledger.domain.corrections import without_posting
 from ledger.domain.draws import standing_of
 from ledger.domain.entries import Entry
 from ledger.domain.estimates import Estimate, formula, of_numbers
@@ -132,12 +133,22 @@ class _Extension:
             occurred_at=self.now,
             book=self.state.book,
             currency=self.state.currency,
+            plan=self.state.plan,
         )
         return rated, numbers
 
     def _estimate(self) -> Estimate:
         rated, numbers = self._rate(self.command.quantities)
-        return of_numbers(rated.shape, numbers, rated.charge, rated.cost, self.hold.extra)
+        standing = self.standing
+        so_far = None
+        if standing is not None and standing.posting is not None and standing.shape is not None:
+            # The quantities are the whole call's, also of what is recorded of it already.
+            so_far = without_posting(self.state, standing.shape, standing.posting)
+        return of_numbers(
+            *(self.state, rated.shape, numbers, rated.charge, rated.cost, self.hold.extra),
+            now=self.now,
+            so_far=so_far,
+        )
 
     def _grown(self) -> tuple[tuple[Entry, ...], int, tuple[int, ...]]:
         """Return the estimate from now on: definition and number of its shape, quantities.
@@ -222,7 +233,7 @@ class _Extension:
             self.shape.shape.provider,
             self.shape.shape.model,
             expires_at,
-            estimate=formula(shape, asked.numbers) if asked is not None else (),
+            estimate=formula(shape, asked.numbers, asked.extra) if asked is not None else (),
         )
         entries = (*defined, entry, *estimated)
         return Decision(entries, Outcome("extended", detail=detail), at=len(defined))

@@ -291,7 +291,11 @@ def pay(
             book.reserve(hold.allocations, -1)
         if back is not None:
             book.post(back, -1)
-    planned, rest = book.plan(shape, charge * shape.charge_factor, own)
+    amount = charge * shape.charge_factor
+    if amount < 0:
+        # A plan's cheaper tier gave back of what was charged before, and so of what credit paid.
+        return with_credit(extra, (), -min(-amount, book.covered()))
+    planned, rest = book.plan(shape, amount, own)
     return with_credit(extra, planned, rest if book.required else 0)
 
 

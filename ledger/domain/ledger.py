@@ -10,6 +10,7 @@ balance is the sum of the standing postings; a correction's reversed posting equ
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -30,10 +31,12 @@ from ledger.domain.errors import InvariantViolation
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import AMOUNT_DECIMALS, from_scaled
 from ledger.domain.periods import Period, period_of
+from ledger.domain.plan_rates import RUNNING
 from ledger.domain.protection import FOLDS as PROTECTION_FOLDS
 from ledger.domain.protection import Protection
 from ledger.domain.protection_entries import ChargeReversed
 from ledger.domain.shapes import CompiledShape, shape_from_body
+from ledger.domain.tenant_plans import TenantPlan
 from ledger.domain.usage import key_digest
 
 Ref = tuple[int, int]
@@ -50,7 +53,8 @@ class Balance:
         quantities: meter to quantity x 10^6; unpriced usage included.
         events: usage events recorded.
         voided: of those, taken back.
-        unpriced: of those, standing without a price; excluded from charge and costs.
+        unpriced: of those, standing without a price; excluded from charge and costs, or from costs
+            alone where a plan charges them.
     """
 
     __slots__ = ("charge", "costs", "events", "period", "quantities", "unpriced", "voided")
@@ -153,6 +157,11 @@ class LedgerState:
         corrections: by the digest of the corrected event's key.
         pending: corrections whose event has not arrived.
         accumulators: running quantities x 10^6 of sessions, by accumulator key.
+        plan: what the tenant's plan charges; None for list prices. As prices, no entry says it.
+        running: running quantities x 10^6 of the plan's charges, by accumulator key; the write
+            path loads those that it touches.
+        ran: keys of those that a commit changed.
+        partial: ``running`` has only what was loaded; else what it has not is 0.
         conflicts: conflicting payloads kept.
         unpriced: by the digest of the event's key, what stands unpriced; None once it no longer
             does. The write path starts each commit with an empty one.
@@ -174,6 +183,10 @@ class LedgerState:
     corrections: dict[bytes, CorrectionState] = field(default_factory=dict)
     pending: int = 0
     accumulators: dict[str, int] = field(default_factory=dict)
+    plan: TenantPlan | None = None
+    running: dict[str, int] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)
+    partial: bool = False
     conflicts: int = 0
     unpriced: dict[bytes, UnpricedUsage | None] = field(default_factory=dict)
     guard: Protection | None = None
@@ -211,12 +224,39 @@ class LedgerState:
         self.loaded = _NO_PERIOD
         self._balance = None
 
+    def so_far(self, key: str) -> int:
+        """Return a running quantity x 10^6 by its accumulator key.
+
+        Raises:
+            InvariantViolation: it was not loaded.
+        """
+        if key[:1] != RUNNING:
+            return self.accumulators.get(key, 0)
+        quantity = self.running.get(key)
+        if quantity is None:
+            if self.partial:
+                raise InvariantViolation(
+                    f"ledger {self.tenant_id}: the running quantity {key!r} was not loaded"
+                )
+            return 0
+        return quantity
+
+    def run_to(self, after: Mapping[str, int]) -> None:
+        """Take note of running quantities as they have become, by accumulator key."""
+        for key, quantity in after.items():
+            if key[:1] == RUNNING:
+                self.running[key] = quantity
+                self.ran.add(key)
+            else:
+                self.accumulators[key] = quantity
+
     def start_commit(self) -> None:
         """Forget what is kept for one commit only; balances and shapes stay."""
         self._balance = None
         self.touched = set()
         self.corrections = {}
         self.accumulators = {}
+        self.ran = set()
         self.unpriced = {}
         if self.guard is not None:
             self.guard.start_commit()
@@ -263,18 +303,17 @@ def _fold_usage(state: LedgerState, entry: UsageRecorded, ref: Ref) -> None:
     for meter, number in zip(meters, entry.quantities):  # noqa: B905 - lengths were compared
         quantities[meter] = quantities.get(meter, 0) + number * factor
     balance.events += 1
-    if shape.unpriced:
+    if shape.waits:
         balance.unpriced += 1
         _mark_unpriced(state, shape, entry.id, at)
-    else:
+    if not shape.unpriced:
         balance.charge += entry.charge * shape.charge_factor
         if entry.cost:
             cost = entry.cost * shape.cost_factor
             costs = balance.costs
             costs[shape.cost_currency] = costs.get(shape.cost_currency, 0) + cost
-        if shape.stateful and entry.extra is not None:
-            session = session_of_period(state.timezone, entry.extra.session, at)
-            _accumulate(state, shape, entry.quantities, session, 1)
+        if shape.stateful:
+            _accumulate(state, shape, entry, 1)
     if state.pending:
         correction = state.corrections.get(key_digest(shape.shape.source, entry.id))
         if correction is not None and correction.standing is None:
@@ -297,14 +336,14 @@ def _replace_posting(
 ) -> None:
     """Take one posting of an event back and let another, or none, stand in its place."""
     _fold_posting(state, reversed_, -1)
-    if state.shapes[reversed_.shape].unpriced:
+    if state.shapes[reversed_.shape].waits:
         state.unpriced[key_digest(source, id)] = None
     if posted is None:
         state.balance(reversed_.occurred_at).voided += 1
         return
     _fold_posting(state, posted, 1)
     shape = state.shapes[posted.shape]
-    if shape.unpriced:
+    if shape.waits:
         _mark_unpriced(state, shape, id, posted.occurred_at)
 
 
@@ -318,16 +357,16 @@ def _fold_posting(state: LedgerState, posting: Posting, sign: int) -> None:
     factor = shape.quantity_factor * sign
     for meter, number in zip(shape.shape.meters, posting.quantities, strict=True):
         quantities[meter] = quantities.get(meter, 0) + number * factor
-    if shape.unpriced:
+    if shape.waits:
         balance.unpriced += sign
+    if shape.unpriced:
         return
     balance.charge += posting.charge * shape.charge_factor * sign
     if posting.cost:
         cost = posting.cost * shape.cost_factor * sign
         balance.costs[shape.cost_currency] = balance.costs.get(shape.cost_currency, 0) + cost
-    if shape.stateful and posting.extra is not None:
-        session = session_of_period(state.timezone, posting.extra.session, posting.occurred_at)
-        _accumulate(state, shape, posting.quantities, session, sign)
+    if shape.stateful:
+        _accumulate(state, shape, posting, sign)
 
 
 def session_of_period(timezone: str, session: str, at: int) -> str:
@@ -340,14 +379,36 @@ def session_of_period(timezone: str, session: str, at: int) -> str:
 
 
 def _accumulate(
-    state: LedgerState, shape: CompiledShape, numbers: tuple[int, ...], session: str, sign: int
+    state: LedgerState, shape: CompiledShape, posting: Posting | UsageRecorded, sign: int
 ) -> None:
-    if session:
-        signed = [sign * number for number in numbers]
-        _, _, after = session_amounts(
-            shape, signed, session, lambda key: state.accumulators.get(key, 0)
-        )
-        state.accumulators.update(after)
+    extra, at = posting.extra, posting.occurred_at
+    session = session_of_period(state.timezone, extra.session if extra is not None else "", at)
+    if session or shape.tracks:
+        signed = [sign * number for number in posting.quantities]
+        state.run_to(amounts_now(state, shape, signed, session, at)[2])
+
+
+def amounts_now(
+    state: LedgerState,
+    shape: CompiledShape,
+    numbers: Sequence[int],
+    session: str,
+    at: int,
+    so_far: Callable[[str], int] | None = None,
+) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, int]]:
+    """Return what quantities come to upon a ledger's running quantities; see `session_amounts`.
+
+    Args:
+        state: of the ledger.
+        shape: a stateful one.
+        numbers: quantities in the shape's decimals; negative to take back.
+        session: as `session_of_period` names it.
+        at: when.
+        so_far: running quantities other than the state's.
+    """
+    return session_amounts(
+        *(shape, numbers, session, so_far or state.so_far), timezone=state.timezone, at=at
+    )
 
 
 def _fold_opened(state: LedgerState, entry: LedgerOpened, ref: Ref) -> None:

@@ -100,6 +100,19 @@ def day_of(timezone: str, at: int) -> str:
     return _quarter_hour(timezone, at // _QUARTER_HOUR)[1]
 
 
+def hour_of(timezone: str, at: int) -> str:
+    """Return the local hour of an instant as ``YYYY-MM-DDTHH`` and its offset.
+
+    With the offset, for the hour that a clock set back runs through twice.
+    """
+    return _hour(timezone, at // _QUARTER_HOUR)
+
+
+@lru_cache(maxsize=65536)
+def _hour(timezone: str, quarter: int) -> str:
+    return from_us(quarter * _QUARTER_HOUR).astimezone(zone(timezone)).strftime("%Y-%m-%dT%H%z")
+
+
 def day_start(timezone: str, day: date) -> int:
     """Return the first instant of a local day."""
     return to_us(datetime(day.year, day.month, day.day, tzinfo=zone(timezone)))

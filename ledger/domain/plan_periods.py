@@ -19,7 +19,7 @@ from ledger.domain.charge_models import rate_windows
 from ledger.domain.errors import InvalidInput
 from ledger.domain.line_formulas import minimum_formula, overage_formula, true_up_formula
 from ledger.domain.money import AMOUNT_DECIMALS, EXACT, RATE_DECIMALS, plain
-from ledger.domain.plans import Plan, PlanCharge, PlanFee, overage_on
+from ledger.domain.plans import HOUR, Plan, PlanCharge, PlanFee, overage_on
 from ledger.domain.tiers import ZERO
 
 
@@ -84,6 +84,7 @@ def rate_plan(
     *,
     first_day: date | None = None,
     after_day: date | None = None,
+    posted: Mapping[str, Decimal] | None = None,
 ) -> PlanPeriod:
     """Return what a plan charges for a closed period, or for some days of it.
 
@@ -95,6 +96,8 @@ def rate_plan(
             that is not named had no use.
         first_day: first local day of the stretch; by default the period's first.
         after_day: day after its last; by default the one after the period's last.
+        posted: what was charged by now, by charge name; where it is given it is what charges that
+            run anew every hour come to, whose numbers are then of whatever windows.
 
     Raises:
         InvalidInput: ``unknown_charge``, ``invalid_quantity``; ``invalid_proration`` if the days
@@ -115,7 +118,11 @@ def rate_plan(
     rated = PlanPeriod(period=period, first_day=first, after_day=after, lines=())
     if first == after:
         return rated
-    charges = [_charge_line(charge, usage.get(charge.name, ()), rated) for charge in plan.charges]
+    known = {} if posted is None else posted
+    charges = [
+        _charge_line(charge, usage.get(charge.name, ()), rated, known.get(charge.name))
+        for charge in plan.charges
+    ]
     fees = [_fee_line(fee, rated) for fee in plan.fees]
     whole = _plan_lines(plan, charges, rated)
     return msgspec.structs.replace(rated, lines=(*fees, *charges, *whole))
@@ -137,11 +144,18 @@ def _fee_line(fee: PlanFee, rated: PlanPeriod) -> PlanLine:
     return PlanLine(kind=PlanLineKind.FEE, name=fee.name, amount=amount, proration=proration)
 
 
-def _charge_line(charge: PlanCharge, quantities: Sequence[Decimal], rated: PlanPeriod) -> PlanLine:
+def _charge_line(
+    charge: PlanCharge,
+    quantities: Sequence[Decimal],
+    rated: PlanPeriod,
+    posted: Decimal | None,
+) -> PlanLine:
     model = charge.model_for(rated.period, first_day=rated.first_day, after_day=rated.after_day)
     with localcontext(EXACT):
         quantity = sum(quantities, ZERO)
-        if charge.window:
+        if charge.window == HOUR and posted is not None:
+            amount, line = posted, None
+        elif charge.window:
             amount, line = sum(rate_windows(model, quantities), ZERO), None
         else:
             line = rate_line(model, quantity, last=True)

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from ledger.domain.billing_periods import BillingCycle, BillingPeriod, prorate_by_day
-from ledger.domain.budgets import matches
 from ledger.domain.charge_models import ChargeModel, Commitment
 from ledger.domain.errors import InvalidInput
 from ledger.domain.json_members import check_members_once
@@ -27,6 +26,7 @@ from ledger.domain.meters import (
     STANDARD_METERS,
 )
 from ledger.domain.money import EXACT, RATE_DECIMALS, minor_units
+from ledger.domain.patterns import matches
 from ledger.domain.tiers import ZERO, check_number
 from ledger.domain.usage import check_text
 
@@ -34,7 +34,8 @@ MAX_CHARGES = 200
 """Most charges of a plan, and most fees."""
 MAX_PATTERNS = MAX_METERS_PER_EVENT
 """Most patterns of one kind in a charge's filter."""
-WINDOWS = ("", "hour", "day")
+HOUR = "hour"
+WINDOWS = ("", HOUR, "day")
 """Windows in which a model may run anew; all of them nest in billing periods."""
 
 _Read = TypeVar("_Read")
@@ -187,6 +188,17 @@ class Plan(
                 code="invalid_commitment",
                 pointer="/commitment/quantity",
             )
+
+    def charge(self, name: str) -> PlanCharge:
+        """Return a charge by its name.
+
+        Raises:
+            InvalidInput: ``unknown_charge``.
+        """
+        for charge in self.charges:
+            if charge.name == name:
+                return charge
+        raise InvalidInput(f"{self.name} has no charge {name[:64]!r}", code="unknown_charge")
 
     def charge_for(
         self, *, provider: str, model: str, meter: str, byok: bool = False

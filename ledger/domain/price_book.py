@@ -33,7 +33,14 @@ from ledger.domain.price_records import (
     Terms,
     terms_of,
 )
-from ledger.domain.prices import ModelMatch, PriceKey, PriceKind, PriceRow, PriceStatus
+from ledger.domain.prices import (
+    PLAN_BOOK,
+    ModelMatch,
+    PriceKey,
+    PriceKind,
+    PriceRow,
+    PriceStatus,
+)
 from ledger.domain.usage import check_text
 
 COST_BOOK = "cost"
@@ -436,6 +443,12 @@ def check_book(kind: PriceKind, book: str) -> None:
     if book == COST_BOOK:
         raise InvalidInput(
             f"a sell book cannot be called {COST_BOOK!r}; `--kind cost` means the costs",
+            code="invalid_book",
+            pointer="/book",
+        )
+    if book == PLAN_BOOK:
+        raise InvalidInput(
+            f"a sell book cannot be called {PLAN_BOOK!r}: charges of plans are cited so",
             code="invalid_book",
             pointer="/book",
         )

@@ -17,6 +17,9 @@ import msgspec
 from ledger.domain.errors import InvalidInput
 from ledger.domain.money import RATE_DECIMALS, RoundingMode, decimals_of, minor_units, plain
 
+PLAN_BOOK = "plan"
+"""What stands for a sell book where a plan charges; none has this name."""
+
 
 class PriceKind(StrEnum):
     """Whose price it is."""

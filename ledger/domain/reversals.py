@@ -152,7 +152,14 @@ def _entry(
 def _bare(extra: Extra) -> Extra | None:
     """Return attribution alone."""
     bare = msgspec.structs.replace(
-        extra, raw=b"", leaf_charges=(), leaf_costs=(), fingerprint=b"", credit=(), owed=0
+        extra,
+        raw=b"",
+        leaf_charges=(),
+        leaf_costs=(),
+        leaf_before=(),
+        fingerprint=b"",
+        credit=(),
+        owed=0,
     )
     return bare if bare != _NOBODY else None
 

@@ -17,6 +17,7 @@ import msgspec
 
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import AMOUNT_DECIMALS, RoundingMode
+from ledger.domain.plan_rates import PlanRate, Track, track_of
 from ledger.domain.prices import RoundingScope
 
 UNIT = 10**QUANTITY_DECIMALS
@@ -79,6 +80,9 @@ class RateCard(msgspec.Struct, frozen=True, array_like=True):
         cost_currency: of the provider's cost.
         cost: one rate a meter; empty where the cost is not ours.
         cost_decimals: decimals of the cost rates.
+        plans: charges of the tenant's plan that depend on what was used so far.
+        by_plan: one place in ``plans`` a meter, -1 for a leaf with a rate; empty where no leaf is
+            charged so.
     """
 
     currency: str
@@ -87,6 +91,8 @@ class RateCard(msgspec.Struct, frozen=True, array_like=True):
     cost_currency: str
     cost: tuple[LeafRate, ...]
     cost_decimals: int
+    plans: tuple[PlanRate, ...] = ()
+    by_plan: tuple[int, ...] = ()
 
 
 class Shape(msgspec.Struct, frozen=True, array_like=True):
@@ -107,7 +113,8 @@ class Shape(msgspec.Struct, frozen=True, array_like=True):
         meters: the meters of the quantities, in order.
         decimals: decimals of the quantities in entries: 0 or 6.
         card: prices; None is unpriced.
-        missing: for an unpriced shape: what has no price, ``kind:meter`` each.
+        missing: what has no price, ``kind:meter`` each: of an unpriced shape, or costs of one
+            that a plan charges whatever they are.
     """
 
     source: str
@@ -134,8 +141,12 @@ class CompiledShape:
         body: the shape's encoded form, its identity.
         meters: the shape's.
         unpriced: whether entries carry no amounts.
-        stateful: whether a leaf is rounded over a session, so amounts depend on history.
+        waits: whether something has no price yet: all of it, or the cost of what a plan charges.
+        stateful: whether amounts depend on history: a leaf is rounded over a session, or charged
+            by a plan upon what was used so far.
         plain: whether amounts are quantities times rates, nothing rounded.
+        tracks: what a plan charges, one a meter, None for a leaf with a rate; empty for none.
+        sell_factor: what charges of leaves with a rate are multiplied with in a stateful shape.
         charge_decimals: decimals of entries' charges.
         cost_decimals: decimals of entries' costs.
     """
@@ -151,10 +162,13 @@ class CompiledShape:
         "meters",
         "plain",
         "quantity_factor",
+        "sell_factor",
         "sell_rates",
         "shape",
         "stateful",
+        "tracks",
         "unpriced",
+        "waits",
     )
 
     def __init__(self, shape: Shape, body: bytes) -> None:
@@ -167,13 +181,18 @@ class CompiledShape:
         sell = card.sell if card else ()
         cost = card.cost if card else ()
         rates = (*sell, *cost)
-        self.plain = all(rate.exact for rate in rates)
-        self.stateful = any(
+        self.waits = bool(shape.missing)
+        self.tracks = _tracks(card)
+        self.plain = not self.tracks and all(rate.exact for rate in rates)
+        self.stateful = bool(self.tracks) or any(
             not rate.exact and rate.scope is RoundingScope.SESSION for rate in rates
         )
         # Amounts of rounded quantities have the decimals of billed quantities, always six.
         quantity_decimals = shape.decimals if self.plain else QUANTITY_DECIMALS
-        self.charge_decimals = quantity_decimals + (card.sell_decimals if card else 0)
+        rated_decimals = quantity_decimals + (card.sell_decimals if card else 0)
+        planned = (track.decimals for track in self.tracks if track is not None)
+        self.charge_decimals = max([rated_decimals, *planned])
+        self.sell_factor = 10 ** (self.charge_decimals - rated_decimals)
         self.cost_decimals = quantity_decimals + (card.cost_decimals if card else 0)
         self.charge_factor = 10 ** (AMOUNT_DECIMALS - self.charge_decimals)
         self.cost_factor = 10 ** (AMOUNT_DECIMALS - self.cost_decimals)
@@ -182,13 +201,37 @@ class CompiledShape:
         self.cost_rates = tuple(rate.rate for rate in cost)
 
 
+def _tracks(card: RateCard | None) -> tuple[Track | None, ...]:
+    if card is None or not card.by_plan:
+        return ()
+    tracks = [track_of(rate) for rate in card.plans]
+    return tuple(None if place < 0 else tracks[place] for place in card.by_plan)
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Shape)
 
 
+class _CardWithoutPlans(msgspec.Struct, frozen=True, array_like=True):
+    """A `RateCard` as it is stored where no plan charges anything: without the last members."""
+
+    currency: str
+    sell: tuple[LeafRate, ...]
+    sell_decimals: int
+    cost_currency: str
+    cost: tuple[LeafRate, ...]
+    cost_decimals: int
+
+
 def compile_shape(shape: Shape) -> CompiledShape:
     """Return the compiled form of a shape; equal shapes have equal bodies."""
-    return _from_body(_encoder.encode(shape))
+    card = shape.card
+    if card is None or card.plans:
+        return _from_body(_encoder.encode(shape))
+    members = [getattr(card, name) for name in _CardWithoutPlans.__struct_fields__]
+    stored = {name: getattr(shape, name) for name in shape.__struct_fields__}
+    stored["card"] = _CardWithoutPlans(*members)
+    return _from_body(_encoder.encode(tuple(stored.values())))
 
 
 @lru_cache(maxsize=65536)

@@ -183,7 +183,7 @@ def _verdict(
     ]
     no_price = asked.shape.unpriced and not asked.by_amount
     if unpriced or (required and no_price):
-        detail = ", ".join(asked.shape.shape.missing) if no_price else "not known of this ask"
+        detail = ", ".join(asked.shape.shape.missing) or "not known of this ask"
         reasons = [claim.reason("unpriced", guard, now, detail) for claim in unpriced]
         if required and no_price:
             reasons.append(Reason("unpriced", "credit", detail=detail))

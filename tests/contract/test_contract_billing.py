@@ -120,7 +120,8 @@ def test_a_subscription_that_cannot_be_is_refused(
     tenant = f"{plan}-subscriber"
     world.open(tenant)
     world.publish(name="dollars", currency="USD")
-    hourly = {"name": "c", "meters": ["tool.calls"], "model": {"tiers": [{"rate": "1"}]}}
+    model = {"tiers": [{"rate": "1"}], "min_amount": "5"}
+    hourly = {"name": "c", "meters": ["tool.calls"], "model": model}
     world.publish(name="hourly", charges=[{**hourly, "window": "hour"}])
     world.subscriptions.subscribe(tenant, "team", from_day=date(2026, 11, 20), by="ann")
     with pytest.raises(LedgerError) as caught:

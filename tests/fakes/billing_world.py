@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -13,19 +13,28 @@ from adapters.memory import MemoryBilling, MemoryPlans, MemoryPrices, MemoryStor
 from adapters.postgres.billing import PostgresBilling
 from adapters.postgres.database import Database
 from adapters.postgres.plans import PostgresPlans
+from adapters.postgres.price_books import PostgresPriceBooks
 from adapters.postgres.projections import PostgresProjections
+from adapters.postgres.readmodels import PostgresReads
 from ledger.application.billing_close import Periods
 from ledger.application.billing_ports import BillingStore
 from ledger.application.billing_rates import Rates
 from ledger.application.engine import Ledger
 from ledger.application.invoicing import Invoicing
 from ledger.application.plans import Plans
+from ledger.application.rerating import RatingCounts, Rerating
 from ledger.application.runner import Projections
 from ledger.application.sequencer import Sequencer
+from ledger.application.settling import Settling, rerating_since
 from ledger.application.subscriptions import Subscriptions
+from ledger.application.tenant_plans import TenantPlans
+from ledger.domain.billing_drafts import Place
 from ledger.domain.catalog import Catalog, PricedRow
-from ledger.domain.commands import OpenLedger
+from ledger.domain.commands import OpenLedger, RerateUsage
+from ledger.domain.entries import UsageRecorded
+from ledger.domain.periods import day_start
 from ledger.domain.prices import PriceKey, PriceKind, PriceRow
+from ledger.domain.shapes import shape_from_body
 
 METERS = ("tokens.input", "tokens.output", "tool.calls")
 TEAM = {
@@ -66,16 +75,23 @@ def list_prices(*models: str) -> Catalog:
 class BillingWorld:
     """The use cases of billing and a ledger beside it."""
 
-    def __init__(self, store: BillingStore, plans: Plans, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        store: BillingStore,
+        plans: Plans,
+        ledger: Ledger,
+        rerate: Callable[[Place, date], RatingCounts],
+    ) -> None:
         self.store = store
         self.plans = plans
         self.ledger = ledger
-        self.subscriptions = Subscriptions(store, plans)
         self.projections: Projections | None = None
         self.memory: MemoryStore | None = None
         self.prices: MemoryPrices | None = None
-        rates = Rates(store, plans, lambda version: Decimal(1000))
-        self.periods = Periods(store, rates, self.catch_up)
+        self._rates = Rates(store, plans, lambda version: Decimal(1000))
+        self.settling = Settling(store, self._rates, rerate, self.catch_up)
+        self.subscriptions = Subscriptions(store, plans, self.settling.settle)
+        self.periods = Periods(store, self._rates, self.catch_up, settle=self.settling.settle)
         self.invoicing = Invoicing(store)
         self._ids = 0
 
@@ -120,6 +136,25 @@ class BillingWorld:
         }
         self._record(event)
 
+    def adjust(self, tenant: str, id: str, quantities: dict[str, str]) -> None:
+        """Replace an event's quantities."""
+        event = {
+            "specversion": "1.0",
+            "type": "tallybook.usage.adjust.v2",
+            "source": "gateway",
+            "id": f"adjust-{id}",
+            "subject": tenant,
+            "data": {"id": id, "reason": "test", "quantities": quantities},
+        }
+        self._record(event)
+
+    def unsettled(self, tenant: str) -> date | None:
+        """Return the first period in which the ledger's charges are not those of the plans."""
+        self.catch_up()
+        place = self.store.place(tenant)
+        account = self.store.accounts([place.tenant_id])[place.tenant_id]
+        return self._rates.unsettled(place, account, since=date.min, unpriced=False)
+
     def _record(self, event: dict[str, Any]) -> None:
         [outcome] = self.ledger.record([json.dumps(event).encode()])
         assert outcome.status == "accepted", outcome
@@ -159,8 +194,21 @@ def memory_world(clock: Clock) -> Iterator[BillingWorld]:
     """Give a world in memory."""
     store = MemoryStore()
     prices = MemoryPrices(store, list_prices())
-    ledger = Ledger(Sequencer(store, prices))
-    world = BillingWorld(MemoryBilling(store, clock), Plans(MemoryPlans(clock)), ledger)
+    billing, plans = MemoryBilling(store, clock), Plans(MemoryPlans(clock))
+    ledger = Ledger(Sequencer(store, prices, plans=TenantPlans(billing, plans)))
+
+    def rerate(place: Place, since: date) -> RatingCounts:
+        shapes = [shape_from_body(body) for body in store.shapes(place.tenant)]
+        start = day_start(place.timezone, since)
+        commands = [
+            RerateUsage(place.tenant, shapes[one.shape].shape.source, one.id, "plan_changed")
+            for one in store.entries(place.tenant)
+            if isinstance(one, UsageRecorded) and one.occurred_at >= start
+        ]
+        outcomes = ledger.run(commands)
+        return RatingCounts(changed=sum(one.status == "accepted" for one in outcomes))
+
+    world = BillingWorld(billing, plans, ledger, rerate)
     world.memory, world.prices = store, prices
     yield world
     ledger.close()
@@ -170,15 +218,20 @@ def memory_world(clock: Clock) -> Iterator[BillingWorld]:
 def postgres_world(clock: Clock, url: str) -> Iterator[BillingWorld]:
     """Give a world on a migrated database."""
     database = Database(url)
-    ledger = Ledger(Sequencer(database.store, _Fixed()))
     billing = _ClockedBilling(database, clock)
+    plans = TenantPlans(billing, Plans(PostgresPlans(database)))
+    ledger = Ledger(Sequencer(database.store, _Fixed(), plans=plans))
     projections = PostgresProjections(database)
-    world = BillingWorld(billing, Plans(PostgresPlans(database)), ledger)
+    reads = PostgresReads(database)
+    rerating = Rerating(ledger, _Fixed(), PostgresPriceBooks(database), reads)
+    rerate = rerating_since(rerating.rerate)
+    world = BillingWorld(billing, Plans(PostgresPlans(database)), ledger, rerate)
     world.projections = Projections.over(projections)
     try:
         yield world
     finally:
         ledger.close()
+        reads.close()
         billing.close()
         projections.close()
         database.close()

@@ -41,7 +41,9 @@ def _priced(url: str) -> None:
 
 def _differences(url: str) -> list[Difference]:
     with open_ledger(url) as tallybook:
-        return price_differences(reads=tallybook.reads, prices=tallybook.prices)
+        return price_differences(
+            reads=tallybook.reads, prices=tallybook.prices, plans=tallybook.plans
+        )
 
 
 def _tamper(url: str, change: Callable[[bytes], bytes]) -> int:

@@ -19,6 +19,7 @@ from ledger.domain.charge_models import (
     Conversion,
     Operation,
     Rounding,
+    amount_decimals,
     dynamic,
     package,
     per_unit,
@@ -29,6 +30,7 @@ from ledger.domain.money import EXACT, RoundingMode, decimals_of
 from ledger.domain.proration import LevelMove, level_move, rate_levels, share_of
 from ledger.domain.tiers import Boundary, Tier, TierMode
 from ledger.domain.transactions import TransactionModel
+from ledger.domain.whole_charges import whole_charge
 
 STEP = Decimal("0.5")
 """The unit in which the slow rating counts; every quantity and every end is a multiple of it."""
@@ -499,3 +501,34 @@ def test_a_level_never_costs_less_than_nothing(changes: list[tuple[int, int]]) -
     ]
     model = per_unit(Decimal(3))
     assert rate_levels(model, moves, rounding=Rounding(decimals=2)) >= 0
+
+
+@given(
+    tables(blocks=False),
+    st.sampled_from(TierMode),
+    MAYBE,
+    st.decimals(min_value=0, max_value=9, places=3),
+    st.lists(COUNTS, min_size=1, max_size=8),
+)
+def test_whole_numbers_say_what_decimals_say(
+    members: dict[str, Any],
+    mode: TierMode,
+    most: Decimal | None,
+    free: Decimal,
+    counts: list[int],
+) -> None:
+    """The fast F of the write path is F, to the digit, with the decimals that were announced."""
+    tiers = tuple(msgspec.structs.replace(tier, cap=None) for tier in members.pop("tiers"))
+    model = ChargeModel(tiers=tiers, **members, mode=mode, max_amount=most, free_quantity=free)
+    whole = whole_charge(model)
+    assert whole is not None
+    for count in counts:
+        exact = model.charge(count * STEP)
+        assert whole(int(count * STEP * 10**6)) == int(exact.scaleb(18))
+        assert decimals_of(exact) <= amount_decimals(model)
+
+
+@given(models(), COUNTS)
+def test_no_amount_has_more_decimals_than_announced(model: ChargeModel, count: int) -> None:
+    """Entries keep amounts as integers of so many decimals."""
+    assert decimals_of(model.charge(count * STEP)) <= amount_decimals(model)

@@ -175,6 +175,7 @@ def test_everything_is_billed_once_in_the_end(
         for operation in (one for part in rounds for one in part):
             story.act(*operation)
             assert all(not one.standing for one in unbilled_voids(story.account()))
+            assert world.unsettled("acme") is None
         story.heed()
         # The first close bills up to the year's end, the second what came too late for it.
         story.close(LAST)

@@ -118,7 +118,9 @@ def test_session_amounts_are_rates_times_what_the_session_is_billed(
             charges, costs = leaf_amounts(shape, command.numbers)
         else:
             charges, costs, after = session_amounts(
-                shape, command.numbers, "s", lambda key: running.get(key, 0)
+                *(shape, command.numbers, "s", lambda key: running.get(key, 0)),
+                timezone="UTC",
+                at=0,
             )
             running.update(after)
         charge += from_scaled(sum(charges), shape.charge_decimals)

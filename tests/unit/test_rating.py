@@ -155,4 +155,10 @@ def test_an_unpriced_shape_has_no_leaf_amounts() -> None:
         currency="USD",
     )
     assert leaf_amounts(rated.shape, command.numbers) == ((), ())
-    assert session_amounts(rated.shape, command.numbers, "s", lambda key: 0) == ((), (), {})
+    assert session_amounts(
+        rated.shape, command.numbers, "s", lambda key: 0, timezone="UTC", at=0
+    ) == (
+        (),
+        (),
+        {},
+    )

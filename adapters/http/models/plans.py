@@ -171,6 +171,9 @@ class SubscriptionDocument(Answered):
         list[str],
         Field(description="Names in `line_taxes` that no charge or fee of the tenant's plans has."),
     ]
+    rated_again: Annotated[
+        int, Field(description="Events that this change has made be charged otherwise.")
+    ]
 
 
 class SubscriptionsDocument(Answered):

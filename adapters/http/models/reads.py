@@ -27,7 +27,12 @@ class SumsDocument(Answered):
     events: Count
     voided: Count
     unpriced: Annotated[
-        int, Field(ge=0, description="Events that stand without a price, and are in no amount.")
+        int,
+        Field(
+            ge=0,
+            description="Events that wait for a price: in no amount, or only not in costs where"
+            " a plan charges them.",
+        ),
     ]
 
 

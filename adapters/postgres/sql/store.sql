@@ -60,6 +60,12 @@ SELECT a.tenant_id, a.session, a.key, a.quantity
 FROM unnest(%(tenants)s, %(sessions)s) AS asked (tenant_id, session)
 JOIN accumulators AS a ON a.tenant_id = asked.tenant_id AND a.session = asked.session;
 
+-- name: running
+SELECT a.tenant_id, a.key, a.quantity
+FROM unnest(%(tenants)s, %(keys)s) AS asked (tenant_id, key)
+JOIN accumulators AS a
+    ON a.tenant_id = asked.tenant_id AND a.session = '' AND a.key = asked.key;
+
 -- name: commits
 SELECT l.originator_id, l.originator_version, l.state
 FROM unnest(%(streams)s, %(versions)s) AS asked (stream, version)

@@ -401,8 +401,8 @@ class Listing:
             flags.append("no_effect")
         posts = not isinstance(entry, ConflictKept | ChargeReversed)
         stands = standing_posting(entry) if posts else None
-        if stands is not None and self._shape(stands.shape).unpriced:
-            flags.append("unpriced")
+        if stands is not None and self._shape(stands.shape).waits:
+            flags.append("unpriced" if self._shape(stands.shape).unpriced else "uncosted")
         if isinstance(entry, UsageRecorded) and entry.extra and entry.extra.time_defaulted:
             flags.append("time_defaulted")
         return flags

@@ -47,6 +47,7 @@ def subscription_document(view: SubscriptionView) -> dict[str, Any]:
         "details": details_document(view.details),
         "closed_before": None if view.closed_before is None else view.closed_before.isoformat(),
         "unknown_taxes": list(view.unknown_taxes),
+        "rated_again": view.rated_again,
     }
 
 
