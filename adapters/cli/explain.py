@@ -48,6 +48,7 @@ def register(app: typer.Typer, open_services: OpenServices) -> None:
                 tenant=tenant,
                 source=source,
                 prices=services.prices,
+                plans=services.plans,
             )
         if json:
             print_json(explanation_document(found))

@@ -14,7 +14,14 @@ from typing import Any, Literal
 import msgspec
 
 from ledger.application.explain_find import entry_of, find_event, receipt_of
-from ledger.application.explain_rating import Origin, PriceLookup, Rating, origins, rate_posting
+from ledger.application.explain_rating import (
+    Origin,
+    PlanLookup,
+    PriceLookup,
+    Rating,
+    origins,
+    rate_posting,
+)
 from ledger.application.reads import Located, Reads
 from ledger.application.recorded import recorded_event, taken_fingerprint
 from ledger.domain.entries import (
@@ -139,6 +146,7 @@ def explain(
     tenant: str | None = None,
     source: str | None = None,
     prices: PriceLookup | None = None,
+    plans: PlanLookup | None = None,
 ) -> Explanation:
     """Explain one usage event.
 
@@ -148,24 +156,31 @@ def explain(
         tenant: whose; None looks through all ledgers.
         source: of the event; with a tenant it makes the id unambiguous.
         prices: tells where rates come from.
+        plans: tells who published what a plan charges.
 
     Raises:
         NotFound: ``unknown_event``, ``unknown_tenant``.
         AmbiguousId: ``ambiguous_id``, with the candidates.
     """
     located = find_event(reads=reads, event=event, tenant=tenant, source=source)
-    return _Explainer(reads, located, prices).explain()
+    return _Explainer(reads, located, prices, plans).explain()
 
 
 class _Explainer:
-    def __init__(self, reads: Reads, located: Located, prices: PriceLookup | None) -> None:
+    def __init__(
+        self,
+        reads: Reads,
+        located: Located,
+        prices: PriceLookup | None,
+        plans: PlanLookup | None,
+    ) -> None:
         entry = entry_of(located)
         if not isinstance(entry, UsageRecorded):
             raise InvariantViolation(f"{receipt_of(located)} is no usage event")
         self._reads = reads
         self._located = located
         self._entry = entry
-        self._origin: Callable[[str], Origin | None] = origins(prices)
+        self._origin: Callable[[str], Origin | None] = origins(prices, plans)
         self._shapes = [shape_from_body(body) for body in reads.shapes(located.tenant.tenant)]
 
     def explain(self) -> Explanation:

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from ledger.application.plans import PlanView
 from ledger.domain.catalog import amounts
 from ledger.domain.entries import Posting, UsageRecorded
 from ledger.domain.errors import LedgerError
@@ -24,6 +25,7 @@ from ledger.domain.plan_rates import Track
 from ledger.domain.price_records import PriceRecord
 from ledger.domain.prices import RoundingScope
 from ledger.domain.shapes import CompiledShape, LeafRate, rate_decimal
+from ledger.domain.tenant_plans import PLAN_PRICE, plan_price_parts
 
 Side = Literal["sell", "cost"]
 SESSION_FORMULA = "R(S+s) - R(S)"
@@ -35,6 +37,14 @@ class PriceLookup(Protocol):
 
     def find(self, version: str) -> PriceRecord | None:
         """Return a row by its version; None, or a `LedgerError`, if it is unknown."""
+        ...
+
+
+class PlanLookup(Protocol):
+    """Where all that is known of a plan's version comes from."""
+
+    def plan(self, name: str, *, version: int | None = None) -> PlanView:
+        """Return a version of a plan."""
         ...
 
 
@@ -111,16 +121,39 @@ class Rating(msgspec.Struct, frozen=True, kw_only=True):
     recomputed: Literal["equal", "different", "unpriced"] = "unpriced"
 
 
-def origins(prices: PriceLookup | None) -> Callable[[str], Origin | None]:
+def origins(
+    prices: PriceLookup | None, plans: PlanLookup | None = None
+) -> Callable[[str], Origin | None]:
     """Return a look-up of rates' origins that remembers and takes unknown rows for unknown."""
     known: dict[str, Origin | None] = {"": None}
 
     def find(version: str) -> Origin | None:
         if version not in known:
-            known[version] = None if prices is None else _origin(prices, version)
+            if version.startswith(PLAN_PRICE):
+                known[version] = None if plans is None else _published(plans, version)
+            else:
+                known[version] = None if prices is None else _origin(prices, version)
         return known[version]
 
     return find
+
+
+def _published(plans: PlanLookup, version: str) -> Origin | None:
+    try:
+        plan, number, charge, days = plan_price_parts(version)
+        view = plans.plan(plan, version=number)
+    except LedgerError:
+        return None
+    held = "" if not days else f", on the days from {days.replace('/', ' to before ')}"
+    return Origin(
+        source=f"charge {charge} of plan {plan} version {number}",
+        digest="",
+        approver=view.by,
+        approved_at=view.at,
+        effective_from=view.at,
+        status="approved",
+        note=f"as published{held}",
+    )
 
 
 def _origin(prices: PriceLookup, version: str) -> Origin | None:

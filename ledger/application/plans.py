@@ -58,6 +58,8 @@ class PlanView(msgspec.Struct, frozen=True):
         retired: whether new subscriptions are refused.
         plan: the version that was asked for.
         version: its number.
+        by: who published it.
+        at: when.
     """
 
     name: str
@@ -65,6 +67,8 @@ class PlanView(msgspec.Struct, frozen=True):
     retired: bool
     plan: Plan
     version: int
+    by: str
+    at: datetime
 
 
 class Plans:
@@ -162,7 +166,10 @@ class Plans:
 
 
 def _view(plan: PlanVersions, version: int) -> PlanView:
-    return PlanView(plan.name, plan.latest, plan.retired, plan.at_version(version), version)
+    document = plan.at_version(version)
+    return PlanView(
+        plan.name, plan.latest, plan.retired, document, version, *plan.published(version)
+    )
 
 
 def _busy(name: str) -> Refused:

@@ -31,6 +31,7 @@ class PlanVersions(BaseAggregate[str]):
 
     Attributes:
         versions: in order of publication; version 1 is the first.
+        later: who published each version after the first, and when.
         retired: whether new subscriptions are refused.
     """
 
@@ -64,6 +65,7 @@ class PlanVersions(BaseAggregate[str]):
         def apply(self, aggregate: PlanVersions) -> None:
             """Add the version; a retired plan is open again."""
             aggregate.versions.append(self.plan)
+            aggregate.later.append((self.by, self.timestamp))
             aggregate.retired = False
 
     @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class PlanVersions(BaseAggregate[str]):
         self.name = plan.name
         self.opened_by = by
         self.versions: list[Plan] = [plan]
+        self.later: list[tuple[str, datetime]] = []
         self.retired = False
 
     @property
@@ -118,6 +121,10 @@ class PlanVersions(BaseAggregate[str]):
         """Close the plan to new subscriptions; idempotent."""
         if not self.retired:
             self.trigger_event(self.PlanRetired, by=by, timestamp=at)
+
+    def published(self, number: int) -> tuple[str, datetime]:
+        """Return who published a version that there is, and when."""
+        return (self.opened_by, self.created_on) if number == 1 else self.later[number - 2]
 
     def at_version(self, number: int) -> Plan:
         """Return a version, retired or not.

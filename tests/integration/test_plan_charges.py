@@ -109,10 +109,15 @@ def test_each_event_says_how_its_plan_charged_it(url: str) -> None:
         subscribe(tallybook, "birch")
         tallybook.ledger.record([event("b-1", "birch", "03", 400)])
         tallybook.ledger.record([event("b-2", "birch", "04", 300)])
-        told = explain(reads=tallybook.reads, event="b-2", tenant="birch")
+        told = explain(reads=tallybook.reads, event="b-2", tenant="birch", plans=tallybook.plans)
         assert told.recomputed == "equal"
         first, second = told.rating.leaves[:2]
         assert first.version == "plan/team@1#tokens:2026-11-01/2026-12-01"
+        assert first.origin is not None
+        assert (first.origin.source, first.origin.approver) == (
+            "charge tokens of plan team version 1",
+            "ann",
+        )
         assert first.rounding.endswith("F(1100) - F(800)")
         assert second.rounding.endswith("F(1400) - F(1100)")
         assert (first.amount, second.amount) == (Decimal(1), Decimal(3))

@@ -90,6 +90,7 @@ def _explained(context: Context, event: str, source: str | None) -> Explanation:
         "tenant": context.tenant,
         "source": source,
         "prices": context.services.prices,
+        "plans": context.services.plans,
     }
     if _RECEIPT.fullmatch(event):
         # A receipt as this API answers it: without the tenant, which the path names.
