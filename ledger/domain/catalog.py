@@ -354,6 +354,28 @@ def session_amounts(
     return sides[0], sides[1], after
 
 
+def running_after(
+    shape: CompiledShape,
+    numbers: Sequence[int],
+    session: str,
+    so_far: Callable[[str], int],
+    *,
+    timezone: str,
+    at: int,
+) -> dict[str, int]:
+    """Return the running quantities as they become, without the amounts; see `session_amounts`."""
+    if shape.over_sessions or not shape.tracks:
+        return session_amounts(shape, numbers, session, so_far, timezone=timezone, at=at)[2]
+    after: dict[str, int] = {}
+    factor = shape.quantity_factor
+    for number, track in zip(numbers, shape.tracks, strict=True):
+        if track is not None:
+            key = track.key(timezone, at)
+            before = after[key] if key in after else so_far(key)
+            after[key] = before + number * factor
+    return after
+
+
 def held_before(
     shape: CompiledShape,
     numbers: Sequence[int],

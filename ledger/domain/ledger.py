@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from ledger.domain.catalog import session_amounts
+from ledger.domain.catalog import running_after, session_amounts
 from ledger.domain.entries import (
     ConflictKept,
     CorrectionApplied,
@@ -385,7 +385,8 @@ def _accumulate(
     session = session_of_period(state.timezone, extra.session if extra is not None else "", at)
     if session or shape.tracks:
         signed = [sign * number for number in posting.quantities]
-        state.run_to(amounts_now(state, shape, signed, session, at)[2])
+        of = (shape, signed, session, state.so_far)
+        state.run_to(running_after(*of, timezone=state.timezone, at=at))
 
 
 def amounts_now(

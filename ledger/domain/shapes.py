@@ -144,6 +144,7 @@ class CompiledShape:
         waits: whether something has no price yet: all of it, or the cost of what a plan charges.
         stateful: whether amounts depend on history: a leaf is rounded over a session, or charged
             by a plan upon what was used so far.
+        over_sessions: whether a leaf is rounded over a session.
         plain: whether amounts are quantities times rates, nothing rounded.
         tracks: what a plan charges, one a meter, None for a leaf with a rate; empty for none.
         sell_factor: what charges of leaves with a rate are multiplied with in a stateful shape.
@@ -160,6 +161,7 @@ class CompiledShape:
         "cost_factor",
         "cost_rates",
         "meters",
+        "over_sessions",
         "plain",
         "quantity_factor",
         "sell_factor",
@@ -184,9 +186,10 @@ class CompiledShape:
         self.waits = bool(shape.missing)
         self.tracks = _tracks(card)
         self.plain = not self.tracks and all(rate.exact for rate in rates)
-        self.stateful = bool(self.tracks) or any(
+        self.over_sessions = any(
             not rate.exact and rate.scope is RoundingScope.SESSION for rate in rates
         )
+        self.stateful = bool(self.tracks) or self.over_sessions
         # Amounts of rounded quantities have the decimals of billed quantities, always six.
         quantity_decimals = shape.decimals if self.plain else QUANTITY_DECIMALS
         rated_decimals = quantity_decimals + (card.sell_decimals if card else 0)
