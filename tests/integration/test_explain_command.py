@@ -36,7 +36,7 @@ def run(one: World, *arguments: str) -> Result:
 
     @contextmanager
     def open_services() -> Iterator[Any]:
-        yield SimpleNamespace(reads=one.reads, prices=NoPrices())
+        yield SimpleNamespace(reads=one.reads, prices=NoPrices(), plans=None)
 
     explain.register(app, open_services)
     return CliRunner().invoke(app, ["explain", *arguments])

@@ -56,6 +56,7 @@ def run(one: World, *arguments: str, log: MemoryAuditLog | None = None) -> Resul
             audit=audit,
             reads=NO_READS,
             prices=None,
+            plans=None,
             audit_log=kept,
             billing_differences=lambda tenant: [],
             periods=SimpleNamespace(warnings=lambda tenant: []),
