@@ -144,7 +144,9 @@ def _published(plans: PlanLookup, version: str) -> Origin | None:
         view = plans.plan(plan, version=number)
     except LedgerError:
         return None
-    held = "" if not days else f", on the days from {days.replace('/', ' to before ')}"
+    here, _, whole = days.replace("/", " to before ").partition("~")
+    held = f", on the days from {here}" if here else ""
+    held += f" of the period from {whole}" if whole else ""
     return Origin(
         source=f"charge {charge} of plan {plan} version {number}",
         digest="",
@@ -329,12 +331,16 @@ class _Side:
             self.fits = False
         self.computed.append(amount)
         window = f", anew each {track.rate.window}" if track.rate.window else ""
-        ends = (number_text(from_scaled(one, 6)) for one in (high, low))
+        ends = [
+            f"F({number_text(from_scaled(one, 6))})"
+            f" = {number_text(from_scaled(track.charge(max(one, 0)), track.decimals))}"
+            for one in (high, low)
+        ]
         return LeafAmount(
             side=self._side,
             meter=meter,
             quantity=from_scaled(quantity, 6),
-            rounding=f"by what the plan's period holds{window}: F({next(ends)}) - F({next(ends)})",
+            rounding=f"by what the plan's period holds{window}: {' less '.join(ends)}",
             billed=None,
             rate=rate_decimal(0, 0),
             version=track.rate.version,

@@ -17,11 +17,17 @@ from ledger.application.engine import Ledger
 from ledger.application.ports import CatalogSource
 from ledger.application.reads import Reads
 from ledger.domain.commands import RerateUsage
-from ledger.domain.entries import UsageRecorded
+from ledger.domain.entries import (
+    CorrectionApplied,
+    UsageAdjusted,
+    UsageRecorded,
+    UsageRerated,
+)
 from ledger.domain.errors import InvalidInput
 from ledger.domain.periods import to_us
 from ledger.domain.prices import PriceKind
 from ledger.domain.shapes import shape_from_body
+from ledger.domain.usage import key_digest
 
 CHUNK = 1_000
 """Events of one commit."""
@@ -70,12 +76,14 @@ class RatingCounts(msgspec.Struct, frozen=True):
         changed: priced events whose price is another now.
         unpriced: events looked at that stay without a price.
         unchanged: events looked at that are priced as before.
+        lost: of those without a price, events that had one.
     """
 
     rated: int = 0
     changed: int = 0
     unpriced: int = 0
     unchanged: int = 0
+    lost: int = 0
 
 
 class Rerating:
@@ -147,28 +155,49 @@ class Rerating:
         if end <= start:
             raise InvalidInput("the end is not after the start", code="invalid_period")
         events = self._events(tenant, to_us(start), to_us(end), reason)
-        changed = still = unchanged = 0
+        changed = still = unchanged = lost = 0
         while chunk := list(islice(events, CHUNK)):
             for outcome in self._ledger.run(chunk):
                 if "unpriced" in outcome.flags:
                     still += 1
+                    lost += outcome.status == "accepted"
                 elif outcome.status == "accepted":
                     changed += 1
                 else:
                     unchanged += 1
-        return RatingCounts(changed=changed, unpriced=still, unchanged=unchanged)
+        return RatingCounts(changed=changed, unpriced=still, unchanged=unchanged, lost=lost)
 
     def _events(self, tenant: str, start: int, end: int, reason: str) -> Iterator[RerateUsage]:
-        """Yield commands for a tenant's events, reading its ledger backwards from now."""
+        """Yield commands for a tenant's events, reading its ledger backwards from now.
+
+        An event counts where any posting of it lies in the time asked for: a capture may have
+        moved its call's usage there. One that does not stand there is rated as it was.
+        """
         reads = self._reads
         sources: list[str] = []
+        moved: set[bytes] = set()
         before: int | None = None
         while commits := reads.commits(tenant=tenant, before=before, limit=COMMITS_PER_READ):
             for version, commit in commits:
                 before = version
                 for entry in commit.entries:
-                    if isinstance(entry, UsageRecorded) and start <= entry.occurred_at < end:
+                    if isinstance(entry, UsageRecorded):
+                        if not start <= entry.occurred_at < end:
+                            continue
                         if entry.shape >= len(sources):
                             bodies = reads.shapes(tenant)
                             sources = [shape_from_body(body).shape.source for body in bodies]
-                        yield RerateUsage(tenant, sources[entry.shape], entry.id, reason)
+                        source, id = sources[entry.shape], entry.id
+                    elif isinstance(entry, UsageAdjusted | UsageRerated | CorrectionApplied):
+                        if entry.posted is None or not start <= entry.posted.occurred_at < end:
+                            continue
+                        source, id = entry.target_source, entry.target_id
+                    else:
+                        continue
+                    digest = key_digest(source, id)
+                    if digest in moved:
+                        continue
+                    if not isinstance(entry, UsageRecorded):
+                        # Its recording is yet to come, for the ledger is read backwards.
+                        moved.add(digest)
+                    yield RerateUsage(tenant, source, id, reason)

@@ -65,7 +65,7 @@ class Settling:
             return 0
         counts = self._rerate(place, first)
         self._catch_up()
-        return counts.changed
+        return counts.changed + counts.lost
 
 
 def rerating_since(

@@ -32,7 +32,8 @@ class PlanRate(msgspec.Struct, frozen=True, array_like=True):
     """What a plan's charge costs on the days of a stretch, as a shape keeps it.
 
     Attributes:
-        version: ``plan/<name>@<version>#<charge>:<first day>/<day after the last>``.
+        version: ``plan/<name>@<version>#<charge>:<first day>/<day after the last>``; of part of a
+            period ``~`` and the days of the period follow.
         window: ``hour`` or ``day`` where the model runs anew in each; "" over the stretch.
         model: JSON of the charge model, prorated to these days.
     """

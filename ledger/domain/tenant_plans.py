@@ -164,8 +164,11 @@ def _rate(
     if unit is not None:
         return UnitRate(name, unit)
     # What is taken back on one day may be worth what another day was charged, so that only the
-    # sum over all days of a stretch says anything: other days are another price.
-    days = f"{name}:{first.isoformat()}/{after.isoformat()}"
+    # sum over all days of a stretch says anything: other days, or the same ones as another part
+    # of a period, are another price.
+    days = f"{name}:{first}/{after}"
+    if (first, after) != (period.first_day, period.after_day):
+        days += f"~{period.first_day}/{period.after_day}"
     return PlanRate(days, charge.window, msgspec.json.encode(model))
 
 

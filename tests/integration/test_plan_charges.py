@@ -118,8 +118,8 @@ def test_each_event_says_how_its_plan_charged_it(url: str) -> None:
             "charge tokens of plan team version 1",
             "ann",
         )
-        assert first.rounding.endswith("F(1100) - F(800)")
-        assert second.rounding.endswith("F(1400) - F(1100)")
+        assert first.rounding.endswith("F(1100) = 1 less F(800) = 0")
+        assert second.rounding.endswith("F(1400) = 4 less F(1100) = 1")
         assert (first.amount, second.amount) == (Decimal(1), Decimal(3))
 
 
@@ -135,7 +135,7 @@ def test_who_is_subscribed_late_is_charged_anew_and_once(url: str) -> None:
         assert subscribe(tallybook, "cobalt") == 0
         # Fifteen of thirty days: half of what is included.
         ended = tallybook.subscriptions.end("cobalt", from_day=date(2026, 11, 16), by="ann")
-        assert ended.rated_again == 15
+        assert ended.rated_again == 20
         assert charged(tallybook, "cobalt") == billed(tallybook, "cobalt") == Decimal("85")
         assert differences(tallybook, "cobalt") == []
 
@@ -199,3 +199,58 @@ def test_what_all_drafts_say_is_what_the_ledgers_charged(url: str) -> None:
         assert [charged(tallybook, name) for name in names] == [32, 29, 0]
         assert [billed(tallybook, name) for name in names] == [32, 29, 0]
         assert [differences(tallybook, name) for name in names] == [[], [], []]
+
+
+def test_usage_that_a_capture_moved_into_the_period_is_rated_again_too(url: str) -> None:
+    """A call over the end of a month has the time of its last capture, not of its first."""
+    with open_ledger(url) as tallybook:
+        tallybook.tenants.open("hazel", currency="EUR", timezone="UTC")
+        asked = {"hold": "h", "provider": "nobody", "model": "unheard-of"}
+        tallybook.holds.authorize({**asked, "quantities": {"tokens.input": "9"}}, tenant="hazel")
+        for id, tokens, at in (("k-1", 500, "10-31T23:59"), ("k-2", 2000, "11-01T00:01")):
+            document = {
+                "capture": id,
+                "quantities": {"tokens.input": str(tokens)},
+                "final": id == "k-2",
+                "occurred_at": f"2026-{at}:00Z",
+            }
+            done = tallybook.holds.capture(document, tenant="hazel", hold="h")
+            assert done.status.startswith("captured"), done
+        assert subscribe(tallybook, "hazel") == 1
+        assert charged(tallybook, "hazel") == billed(tallybook, "hazel") == Decimal(10)
+        assert differences(tallybook, "hazel") == []
+
+
+def test_other_anchors_make_other_prices_of_the_same_days(url: str) -> None:
+    """Twenty days of a period of 31, and of one of 30, include another quantity."""
+    with open_ledger(url) as tallybook:
+        tallybook.tenants.open("iris", currency="EUR", timezone="UTC")
+        first = date(2026, 9, 10)
+        for anchor in (date(2026, 8, 30), date(2026, 8, 31)):
+            tallybook.subscriptions.subscribe(
+                "iris", "team", from_day=first, anchor=anchor, by="ann"
+            )
+            lines = [event(f"{anchor} {number}", "iris", "12", 500) for number in range(3)]
+            tallybook.ledger.record([line.replace(b"2026-11", b"2026-09") for line in lines])
+        draft = tallybook.periods.preview("iris", day=first)
+        assert draft is not None
+        total = sum((line.unrounded for line in draft.lines), Decimal(0))
+        assert charged(tallybook, "iris") == total > 0
+        assert differences(tallybook, "iris") == []
+
+
+def test_the_time_of_unpriced_usage_is_that_of_its_last_capture(url: str) -> None:
+    """Its row follows, so that verify finds nothing."""
+    with open_ledger(url) as tallybook:
+        subscribe(tallybook, "juniper")
+        asked = {"hold": "h", "provider": "nobody", "model": "unheard-of"}
+        tallybook.holds.authorize({**asked, "quantities": {"tokens.input": "9"}}, tenant="juniper")
+        for tokens in (4, 9, 7):
+            document = {
+                "capture": f"k-{tokens}",
+                "quantities": {"tokens.input": str(tokens)},
+                "final": tokens == 7,
+            }
+            done = tallybook.holds.capture(document, tenant="juniper", hold="h")
+            assert done.status == "captured", done
+        assert differences(tallybook, "juniper") == []

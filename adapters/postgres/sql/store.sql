@@ -161,7 +161,10 @@ SELECT
 FROM unnest(
     %(tenants)s, %(keys)s, %(times)s, %(sources)s, %(ids)s, %(providers)s, %(models)s
 ) AS new (tenant_id, key, occurred_at, source, id, provider, model)
-ON CONFLICT (tenant_id, key) DO NOTHING;
+ON CONFLICT (tenant_id, key) DO UPDATE SET
+    occurred_at = excluded.occurred_at,
+    provider = excluded.provider,
+    model = excluded.model;
 
 -- name: delete_unpriced
 DELETE FROM unpriced_usage AS u
