@@ -151,7 +151,7 @@ class Story:
         return from_scaled(sum(one.burned for one in credit.grants.values()), 18)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     models=st.lists(st.sampled_from(MODELS), min_size=2, max_size=2),
     first=st.integers(0, 20),
