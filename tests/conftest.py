@@ -9,6 +9,6 @@ pytest_plugins = ["fixtures_postgres"]
 # Shared machines stall now and then; a deadline would fail tests for it. The same tree gives the
 # same examples, so that a red run means that something changed; what is new is searched for with
 # `scripts/test --hypothesis-profile=search tests/property`.
-hypothesis.settings.register_profile("tallybook", deadline=None, max_examples=100, derandomize=True)
+hypothesis.settings.register_profile("tallybook", deadline=None, max_examples=60, derandomize=True)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("tallybook")

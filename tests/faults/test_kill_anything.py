@@ -25,7 +25,7 @@ from ledger.application.verify import verify
 EVENTS = 6_000
 TENANTS = ("acme", "birch", "cobalt")
 SEED = 20_261_123
-TRIALS = int(os.environ.get("TALLYBOOK_KILL_TRIALS", "4"))
+TRIALS = int(os.environ.get("TALLYBOOK_KILL_TRIALS", "2"))
 """Of each victim, two kills a trial; more of them on a day with time."""
 
 

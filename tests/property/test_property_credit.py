@@ -545,4 +545,4 @@ def test_what_a_hold_releases_pays_what_is_owed_before_its_own_usage_burns() -> 
 
 
 TestCredit = CreditMachine.TestCase
-TestCredit.settings = settings(max_examples=200, stateful_step_count=30, report_multiple_bugs=False)
+TestCredit.settings = settings(max_examples=120, stateful_step_count=30, report_multiple_bugs=False)

@@ -497,4 +497,4 @@ def test_a_step_fires_once_though_two_buckets_change_at_once(world: World) -> No
 
 
 TestHolds = HoldMachine.TestCase
-TestHolds.settings = settings(max_examples=200, stateful_step_count=30, report_multiple_bugs=False)
+TestHolds.settings = settings(max_examples=120, stateful_step_count=30, report_multiple_bugs=False)
