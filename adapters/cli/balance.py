@@ -16,7 +16,7 @@ from adapters.cli.services import OpenServices
 from ledger.application.documents.usage import balance_document, total_of
 from ledger.application.ports import TenantRow
 from ledger.application.reads import Reads
-from ledger.domain.ledger import Balance
+from ledger.domain.balance import Balance
 from ledger.domain.money import minor_units, round_money
 from ledger.domain.periods import named_period
 

@@ -21,9 +21,9 @@ from ledger.application.importing.sources import Format, Plan, Source, open_sour
 from ledger.application.price_lookup import PriceFilter
 from ledger.application.responses import AUTO, Detect
 from ledger.application.services import Services
+from ledger.domain.balance import Balance
 from ledger.domain.catalog import DEFAULT_BOOK
 from ledger.domain.errors import Refused, Unavailable
-from ledger.domain.ledger import Balance
 from ledger.domain.periods import EPOCH, period_of
 from ledger.domain.prices import PriceKind, PriceStatus
 from ledger.domain.responses import Normalizer

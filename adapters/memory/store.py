@@ -23,13 +23,14 @@ from ledger.application.ports import (
     TenantRow,
 )
 from ledger.application.prefetch_holds import DUE_AT_ONCE
+from ledger.domain.balance import Balance
 from ledger.domain.budgets import Budget, Counter
 from ledger.domain.commands import KeyRow
 from ledger.domain.credits import Grant
 from ledger.domain.entries import Commit, Entry, decode_commit, stream_of, tenant_of_stream
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.holds import OPEN, HoldState, hold_body, hold_of
-from ledger.domain.ledger import Balance, CorrectionState, LedgerState, Ref, UnpricedUsage
+from ledger.domain.ledger import CorrectionState, LedgerState, Ref, UnpricedUsage
 from ledger.domain.protection import CounterKey, Protection
 from ledger.domain.shapes import shape_from_body
 

@@ -25,6 +25,7 @@ from adapters.postgres.rows import balance_of
 from adapters.postgres.snapshots import Snapshots
 from ledger.application.ports import TenantRow
 from ledger.application.reads import GROUPINGS, Located, Reads, UsageRow
+from ledger.domain.balance import Balance
 from ledger.domain.entries import (
     Commit,
     ConflictKept,
@@ -38,7 +39,7 @@ from ledger.domain.entries import (
     tenant_of_stream,
 )
 from ledger.domain.errors import InvalidInput, NotFound
-from ledger.domain.ledger import Balance, UnpricedUsage
+from ledger.domain.ledger import UnpricedUsage
 from ledger.domain.money import EXACT, plain
 from ledger.domain.periods import from_us, to_us
 from ledger.domain.protection_entries import ChargeReversed, HoldCaptured

@@ -10,9 +10,10 @@ import msgspec
 from psycopg import Cursor
 
 from ledger.application.ports import TenantKey
+from ledger.domain.balance import Balance
 from ledger.domain.commands import KeyRow
 from ledger.domain.errors import InvariantViolation
-from ledger.domain.ledger import Balance, CorrectionState, LedgerState
+from ledger.domain.ledger import CorrectionState, LedgerState
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import AMOUNT_DECIMALS, scaled_text, to_scaled
 

@@ -23,10 +23,10 @@ from ledger.application.standing import (
     bounds_everything,
     make_standing,
 )
+from ledger.domain.balance import Balance
 from ledger.domain.budgets import Budget, Counter
 from ledger.domain.credits import Grant
 from ledger.domain.holds import HoldState, hold_of
-from ledger.domain.ledger import Balance
 from ledger.domain.money import AMOUNT_DECIMALS, to_scaled
 
 _V = TypeVar("_V")

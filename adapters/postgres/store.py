@@ -36,6 +36,7 @@ from ledger.application.ports import (
     Opening,
     TenantKey,
 )
+from ledger.domain.balance import Balance
 from ledger.domain.budgets import Counter
 from ledger.domain.commands import KeyRow
 from ledger.domain.entries import (
@@ -47,7 +48,7 @@ from ledger.domain.entries import (
 )
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.holds import HoldState
-from ledger.domain.ledger import Balance, CorrectionState, LedgerState
+from ledger.domain.ledger import CorrectionState, LedgerState
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import to_scaled
 from ledger.domain.plan_rates import RUNNING

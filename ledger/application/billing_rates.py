@@ -15,14 +15,9 @@ from ledger.application.plans import Plans
 from ledger.domain.billing_account import PLATFORM, BillingAccount, BillingDetails
 from ledger.domain.billing_calendar import NEVER, Span, Stretch, stretches_of
 from ledger.domain.billing_decisions import new_invoice_id
+from ledger.domain.billing_differences import billed_lines, less_billed
 from ledger.domain.billing_drafts import Cut, Owed, Place, draft_of
-from ledger.domain.billing_rating import (
-    PlanKey,
-    UsageRow,
-    billed_lines,
-    less_billed,
-    rate_span,
-)
+from ledger.domain.billing_rating import PlanKey, UsageRow, rate_span
 from ledger.domain.errors import InvalidInput, NotFound
 from ledger.domain.invoices import Invoice, from_document
 from ledger.domain.money import EXACT

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from ledger.application.plans import PlanView
-from ledger.domain.catalog import amounts
+from ledger.domain.amounts import amounts
 from ledger.domain.entries import Posting, UsageRecorded
 from ledger.domain.errors import LedgerError
 from ledger.domain.money import from_scaled

@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from ledger.application.live import News
+from ledger.domain.balance import Balance
 from ledger.domain.budgets import Counter
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import KeyRow
@@ -21,7 +22,7 @@ from ledger.domain.default_cap import DefaultCap
 from ledger.domain.entries import Commit
 from ledger.domain.errors import Unavailable
 from ledger.domain.holds import HoldState
-from ledger.domain.ledger import Balance, CorrectionState, LedgerState, Ref, UnpricedUsage
+from ledger.domain.ledger import CorrectionState, LedgerState, Ref, UnpricedUsage
 from ledger.domain.protection import CounterKey
 from ledger.domain.tenant_plans import TenantPlan
 from ledger.projections.usage_daily import RowKey

@@ -12,7 +12,6 @@ from ledger.application.ports import Batch, TenantKey
 from ledger.application.workingset import LedgerCache, Prepared, TenantWork
 from ledger.domain.budgets import Counter
 from ledger.domain.commands import Command
-from ledger.domain.entries import CorrectionApplied, UsageAdjusted, UsageRecorded, UsageRerated
 from ledger.domain.holds import (
     EXPIRED,
     EXPIRY_SOURCE,
@@ -226,15 +225,7 @@ def instants(work: TenantWork, now: int) -> set[int]:
     for hold in _holds(work):
         if work.has_due or hold.status == EXPIRED:
             at.add(hold.expires_at)
-    for commit in work.commits.values():
-        for entry in commit.entries:
-            if type(entry) is UsageRecorded:
-                at.add(entry.occurred_at)
-            elif (
-                isinstance(entry, UsageAdjusted | UsageRerated | CorrectionApplied)
-                and entry.posted is not None
-            ):
-                at.add(entry.posted.occurred_at)
+    at.update(standing.occurred_at for standing in work.standing())
     return at
 
 

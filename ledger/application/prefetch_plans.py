@@ -10,13 +10,6 @@ from collections.abc import Collection, Iterator, Mapping
 
 from ledger.application.ports import Batch
 from ledger.application.workingset import Prepared, TenantWork
-from ledger.domain.entries import (
-    CorrectionApplied,
-    Posting,
-    UsageAdjusted,
-    UsageRecorded,
-    UsageRerated,
-)
 from ledger.domain.usage import RecordUsage
 
 
@@ -74,19 +67,11 @@ def _add(keys: set[str], work: TenantWork, at: int) -> None:
 def _keys_of_commits(work: TenantWork) -> Iterator[str]:
     """Yield the keys of what stands in the commits at hand, and of what would be posted instead."""
     state = work.state
-    for commit in work.commits.values():
-        for entry in commit.entries:
-            standing: UsageRecorded | Posting | None = None
-            if isinstance(entry, UsageRecorded):
-                standing = entry
-            elif isinstance(entry, UsageAdjusted | UsageRerated | CorrectionApplied):
-                standing = entry.posted
-            if standing is None:
-                continue
-            at = standing.occurred_at
-            for track in state.shapes[standing.shape].tracks:
-                if track is not None:
-                    yield track.key(state.timezone, at)
-            days = state.plan.at(at) if state.plan is not None else None
-            if days is not None:
-                yield from days.keys(at)
+    for standing in work.standing():
+        at = standing.occurred_at
+        for track in state.shapes[standing.shape].tracks:
+            if track is not None:
+                yield track.key(state.timezone, at)
+        days = state.plan.at(at) if state.plan is not None else None
+        if days is not None:
+            yield from days.keys(at)

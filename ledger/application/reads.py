@@ -10,8 +10,9 @@ from typing import Protocol
 import msgspec
 
 from ledger.application.ports import TenantRow
+from ledger.domain.balance import Balance
 from ledger.domain.entries import Commit
-from ledger.domain.ledger import Balance, UnpricedUsage
+from ledger.domain.ledger import UnpricedUsage
 
 GROUPINGS = ("day", "provider", "model", "meter", "user", "project")
 """What `Reads.usage` can group by."""

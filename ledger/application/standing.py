@@ -21,11 +21,12 @@ from ledger.application.protection_reads import (
     standing_of,
 )
 from ledger.application.replay import DAMAGE
+from ledger.domain.balance import Balance
 from ledger.domain.budgets import CHARGE, Budget, Counter
 from ledger.domain.entries import decode_commit
 from ledger.domain.errors import InvalidInput, InvariantViolation
 from ledger.domain.holds import OPEN, HoldState
-from ledger.domain.ledger import Balance, LedgerState, evolve
+from ledger.domain.ledger import LedgerState, evolve
 from ledger.domain.periods import LATEST_US, period_of
 from ledger.domain.protection import Protection
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.application.replay import Differences
-from ledger.domain.catalog import amounts
+from ledger.domain.amounts import amounts
 from ledger.domain.entries import (
     CorrectionApplied,
     Entry,

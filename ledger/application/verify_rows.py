@@ -12,8 +12,9 @@ from typing import TypeVar
 from ledger.application.ports import AuditRows, BillingRollupRow, RollupRow, TenantRow
 from ledger.application.replay import DAMAGE, Differences, Ledger
 from ledger.application.verify_protection import check_reserved, compare_protection
+from ledger.domain.balance import Balance
 from ledger.domain.entries import Commit
-from ledger.domain.ledger import Balance, CorrectionState, LedgerState, Ref
+from ledger.domain.ledger import CorrectionState, LedgerState, Ref
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import AMOUNT_DECIMALS, scaled_text
 from ledger.projections.usage_daily import Plan, RowKey, Rows, TenantView, fold

@@ -8,7 +8,7 @@ dropped and read again.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -20,10 +20,14 @@ from ledger.domain.commands import Command, Decision, KeyRow, Outcome
 from ledger.domain.entries import (
     Commit,
     ConflictKept,
+    CorrectionApplied,
     Entry,
     LedgerOpened,
+    Posting,
     ShapeDefined,
+    UsageAdjusted,
     UsageRecorded,
+    UsageRerated,
     commit_digest,
     encode_commit,
     stream_of,
@@ -101,6 +105,18 @@ class TenantWork:
             raise InvariantViolation(
                 f"ledger {self.state.tenant_id} has no entry {index} in commit {version}"
             ) from None
+
+    def standing(self) -> Iterator[UsageRecorded | Posting]:
+        """Yield what entries of the commits that were loaded let stand of usage."""
+        for commit in self.commits.values():
+            for entry in commit.entries:
+                if isinstance(entry, UsageRecorded):
+                    yield entry
+                elif (
+                    isinstance(entry, UsageAdjusted | UsageRerated | CorrectionApplied)
+                    and entry.posted is not None
+                ):
+                    yield entry.posted
 
     def since(self, version: int) -> list[Entry]:
         """Return the entries after a commit, those of this one included."""

@@ -15,6 +15,7 @@ import msgspec
 
 from ledger.domain.billing_calendar import Holding, Segment, Span, span_on
 from ledger.domain.billing_periods import BillingCycle
+from ledger.domain.entries import tenant_of_stream
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.invoice_parts import Party, Tax
 from ledger.domain.invoices import InvoiceStatus
@@ -33,8 +34,7 @@ def billing_stream(tenant_id: int) -> str:
 
 def tenant_of_billing(stream: str) -> int | None:
     """Return the tenant number of a billing account's stream id, None for other streams."""
-    number = stream.removeprefix(STREAM_PREFIX)
-    return int(number) if number != stream and number.isdigit() else None
+    return tenant_of_stream(stream, prefix=STREAM_PREFIX)
 
 
 class DisplayRate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

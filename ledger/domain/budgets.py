@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from ledger.domain.catalog import leaf_amounts
+from ledger.domain.amounts import leaf_amounts
 from ledger.domain.entry_parts import Extra
 from ledger.domain.patterns import matches
 from ledger.domain.shapes import CompiledShape

@@ -26,14 +26,7 @@ from ledger.domain.commands import (
     Outcome,
     RerateUsage,
 )
-from ledger.domain.corrections import (
-    adjust,
-    answer_for_taken_key,
-    apply_pending,
-    rerate,
-    session_totals,
-    void,
-)
+from ledger.domain.corrections import adjust, answer_for_taken_key, apply_pending, rerate, void
 from ledger.domain.entries import Entry, ShapeDefined, UsageRecorded
 from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation, Problem
@@ -51,6 +44,7 @@ from ledger.domain.holds import (
     VoidHold,
 )
 from ledger.domain.ledger import LedgerState
+from ledger.domain.postings import session_totals
 from ledger.domain.protection_commands import (
     ConfirmBudget,
     GrantCredit,

@@ -11,7 +11,7 @@ import msgspec
 
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Decision, Known, Outcome
-from ledger.domain.corrections import apply_pending, rated_posting, reversal_of
+from ledger.domain.corrections import apply_pending
 from ledger.domain.entries import Entry, Posting, UsageAdjusted, UsageRecorded, UsageRerated
 from ledger.domain.entry_parts import Extra
 from ledger.domain.errors import InvariantViolation
@@ -27,6 +27,7 @@ from ledger.domain.hold_usage import (
 )
 from ledger.domain.holds import EXPIRED, OPEN, REFUSED, UNMATCHED, VOIDED, HoldAnswer, HoldState
 from ledger.domain.ledger import CorrectionState, LedgerState, standing_posting
+from ledger.domain.postings import rated_posting, reversal_of
 from ledger.domain.protection import Protection
 from ledger.domain.protection_entries import Binding, HoldCaptured
 from ledger.domain.reversals import around

@@ -276,7 +276,12 @@ def stream_of(tenant_id: int) -> str:
     return f"{STREAM_PREFIX}{tenant_id}"
 
 
-def tenant_of_stream(stream: str) -> int | None:
-    """Return the tenant number of a ledger's stream id, None for other streams."""
-    number = stream.removeprefix(STREAM_PREFIX)
+def tenant_of_stream(stream: str, *, prefix: str = STREAM_PREFIX) -> int | None:
+    """Return the tenant number of a ledger's stream id, None for other streams.
+
+    Args:
+        stream: its id.
+        prefix: of other streams that are numbered by tenant.
+    """
+    number = stream.removeprefix(prefix)
     return int(number) if number != stream and number.isdigit() else None

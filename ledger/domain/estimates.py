@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from ledger.domain.amounts import leaf_amounts
 from ledger.domain.budgets import Budget
-from ledger.domain.catalog import Catalog, Rated, leaf_amounts
+from ledger.domain.catalog import Catalog, Rated
 from ledger.domain.entry_parts import Extra
 from ledger.domain.holds import HOLD_SOURCE, Ask, EstimateLine
 from ledger.domain.ledger import LedgerState, amounts_now

@@ -8,7 +8,6 @@ from ledger.domain.authorize import define, invalid
 from ledger.domain.budgets import Budget, Counter
 from ledger.domain.catalog import Catalog, Rated
 from ledger.domain.commands import Decision, Known, Outcome
-from ledger.domain.corrections import without_posting
 from ledger.domain.draws import standing_of
 from ledger.domain.entries import Entry
 from ledger.domain.estimates import Estimate, formula, of_numbers
@@ -25,6 +24,7 @@ from ledger.domain.holds import (
     command_digest,
 )
 from ledger.domain.ledger import LedgerState
+from ledger.domain.postings import without_posting
 from ledger.domain.protection import Protection
 from ledger.domain.protection_entries import (
     Allocation,

@@ -89,6 +89,10 @@ def price_of(charge: PlanCharge, plan: str, stretch: Stretch, period: BillingPer
     return _rate(charge, plan, stretch.version, period, stretch.first_day, stretch.after_day)
 
 
+PlanDaysId = tuple[date, date, date, date, str, int]
+"""Days of a stretch and of its period, plan and version: all that a charge depends on."""
+
+
 class PlanDays:
     """What holds on the days of one stretch.
 
@@ -104,7 +108,7 @@ class PlanDays:
         end: first instant after it.
     """
 
-    __slots__ = ("_keys", "_leaves", "_plan", "_rates", "_timezone", "end", "id", "start")
+    __slots__ = ("_leaves", "_plan", "_rates", "_timezone", "_tracks", "end", "id", "start")
 
     def __init__(
         self, stretch: Stretch, period: BillingPeriod, timezone: str, plan: Plan | None
@@ -116,13 +120,16 @@ class PlanDays:
         first, after = stretch.first_day, stretch.after_day
         self.start = day_start(timezone, first)
         self.end = day_start(timezone, after)
-        self.id = (first, after, period.first_day, period.after_day, stretch.plan, stretch.version)
+        self.id: PlanDaysId = (
+            *(first, after, period.first_day, period.after_day),
+            *(stretch.plan, stretch.version),
+        )
         if plan is not None:
             self._rates = {
                 charge.name: price_of(charge, plan.name, stretch, period) for charge in plan.charges
             }
-        tracks = [track_of(one) for one in self._rates.values() if isinstance(one, PlanRate)]
-        self._keys = tuple(tracks)
+        rates = self._rates.values()
+        self._tracks = tuple(track_of(one) for one in rates if isinstance(one, PlanRate))
 
     @property
     def plain(self) -> bool:
@@ -146,7 +153,7 @@ class PlanDays:
 
     def keys(self, at: int) -> list[str]:
         """Return the accumulator keys that usage at an instant may need."""
-        return [track.key(self._timezone, at) for track in self._keys]
+        return [track.key(self._timezone, at) for track in self._tracks]
 
 
 _LEAVES_KEPT = 10_000
@@ -173,7 +180,7 @@ def _rate(
 
 
 class TenantPlan:
-    """What a tenant's subscriptions come to, day by day.
+    """What a tenant's subscriptions come to, day by day; thread-safe.
 
     Args:
         holdings: plans by day, in order.
@@ -182,7 +189,7 @@ class TenantPlan:
         plan_of: returns versions that were subscribed to.
     """
 
-    __slots__ = ("_days", "_holdings", "_last", "_plan_of", "_segments", "_timezone")
+    __slots__ = ("_days", "_holdings", "_known", "_last", "_plan_of", "_segments", "_timezone")
 
     def __init__(
         self,
@@ -197,6 +204,7 @@ class TenantPlan:
         self._timezone = timezone
         self._plan_of = plan_of
         self._days: dict[str, PlanDays] = {}
+        self._known: dict[PlanDaysId, PlanDays] = {}
         self._last: PlanDays | None = None
 
     def at(self, at: int) -> PlanDays | None:
@@ -222,9 +230,9 @@ class TenantPlan:
             )
             plan = self._plan_of(stretch.plan, stretch.version) if stretch.plan else None
             found = PlanDays(stretch, span.period, self._timezone, plan)
-            known = [one for one in self._days.values() if one.id == found.id]
-            found = known[0] if known else found
             if len(self._days) >= _DAYS_KEPT:
                 self._days.clear()
-            self._days[day] = found
+                self._known.clear()
+            # Callers prepare commands on threads of their own: each of these is one step.
+            found = self._days[day] = self._known.setdefault(found.id, found)
         return found

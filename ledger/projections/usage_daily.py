@@ -23,7 +23,7 @@ from functools import lru_cache
 
 import msgspec
 
-from ledger.domain.catalog import leaf_amounts
+from ledger.domain.amounts import leaf_amounts
 from ledger.domain.entries import (
     Commit,
     CorrectionApplied,

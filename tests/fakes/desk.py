@@ -7,11 +7,12 @@ from typing import Any
 
 from fakes.building import catalog, us
 
+from ledger.domain.balance import Balance
 from ledger.domain.catalog import Catalog
 from ledger.domain.commands import Command, Decision, KeyRow, Outcome
 from ledger.domain.decide import decide
 from ledger.domain.entries import Entry, LedgerOpened
-from ledger.domain.ledger import Balance, LedgerState, Ref, evolve
+from ledger.domain.ledger import LedgerState, Ref, evolve
 
 NOW = us("2026-11-20T10:00:00Z")
 

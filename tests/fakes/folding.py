@@ -9,6 +9,7 @@ from typing import Any
 from adapters.memory import MemoryStore
 from ledger.application.ports import StoredCommit, TenantRow
 from ledger.application.recorded import taken_key
+from ledger.domain.balance import Balance
 from ledger.domain.commands import KeyRow
 from ledger.domain.entries import (
     ConflictKept,
@@ -18,14 +19,7 @@ from ledger.domain.entries import (
     decode_commit,
     stream_of,
 )
-from ledger.domain.ledger import (
-    Balance,
-    CorrectionState,
-    LedgerState,
-    Ref,
-    UnpricedUsage,
-    evolve,
-)
+from ledger.domain.ledger import CorrectionState, LedgerState, Ref, UnpricedUsage, evolve
 from ledger.domain.usage import key_digest
 
 

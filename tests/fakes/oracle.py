@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from fakes.building import both, rule
 
+from ledger.domain.balance import Balance
 from ledger.domain.catalog import PricedRow
-from ledger.domain.ledger import Balance
 from ledger.domain.money import RoundingMode
 from ledger.domain.periods import from_us
 from ledger.domain.prices import RoundingScope

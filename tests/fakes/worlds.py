@@ -15,9 +15,10 @@ from adapters.postgres.rows import balance_of, correction_of
 from ledger.application.engine import Ledger
 from ledger.application.ports import LedgerStore, StoredCommit, TenantRow
 from ledger.application.sequencer import Sequencer, TenantDefaults
+from ledger.domain.balance import Balance
 from ledger.domain.catalog import Catalog
 from ledger.domain.entries import COMMIT_TOPIC, Entry, decode_commit
-from ledger.domain.ledger import Balance, UnpricedUsage
+from ledger.domain.ledger import UnpricedUsage
 from ledger.domain.money import to_scaled
 from ledger.domain.periods import to_us
 

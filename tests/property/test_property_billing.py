@@ -10,15 +10,10 @@ from hypothesis import strategies as st
 
 from ledger.domain.billing_account import BillingAccount, BillingDetails, Close
 from ledger.domain.billing_calendar import Holding, Segment, Span, span_on, stretches_of
+from ledger.domain.billing_differences import billed_lines, less_billed
 from ledger.domain.billing_drafts import Cut, Owed, Place, draft_of
 from ledger.domain.billing_periods import BillingCycle, CycleUnit
-from ledger.domain.billing_rating import (
-    UsageRow,
-    billed_lines,
-    less_billed,
-    rate_span,
-    rows_at_list_prices,
-)
+from ledger.domain.billing_rating import UsageRow, rate_span, rows_at_list_prices
 from ledger.domain.charge_models import ChargeModel
 from ledger.domain.invoices import Invoice, check, finalize
 from ledger.domain.journal import BILLED, UNBILLED, trial_balance

@@ -16,7 +16,8 @@ from fakes.building import both, rule, usage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.domain.catalog import Catalog, leaf_amounts, session_amounts
+from ledger.domain.amounts import leaf_amounts, session_amounts
+from ledger.domain.catalog import Catalog
 from ledger.domain.money import (
     AMOUNT_DECIMALS,
     RoundingMode,

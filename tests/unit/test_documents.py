@@ -13,7 +13,7 @@ from ledger.application.documents.encoding import as_json, to_json, to_plain
 from ledger.application.documents.usage import balance_document, usage_document
 from ledger.application.ports import TenantRow
 from ledger.application.reads import UsageRow
-from ledger.domain.ledger import Balance
+from ledger.domain.balance import Balance
 from ledger.domain.money import AMOUNT_DECIMALS
 
 

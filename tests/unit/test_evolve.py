@@ -8,6 +8,7 @@ import pytest
 from fakes.building import Amount, adjust, usage, void
 from fakes.desk import Desk
 
+from ledger.domain.balance import Balance
 from ledger.domain.entries import (
     ConflictKept,
     LedgerOpened,
@@ -17,13 +18,7 @@ from ledger.domain.entries import (
     UsageVoided,
 )
 from ledger.domain.errors import InvariantViolation
-from ledger.domain.ledger import (
-    Balance,
-    CorrectionState,
-    LedgerState,
-    evolve,
-    standing_posting,
-)
+from ledger.domain.ledger import CorrectionState, LedgerState, evolve, standing_posting
 from ledger.domain.usage import key_digest
 
 KEY = key_digest("gateway", "e-1")

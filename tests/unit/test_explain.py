@@ -18,6 +18,7 @@ from ledger.application.explain_find import MAX_CANDIDATES, AmbiguousId
 from ledger.application.ports import StoredCommit, TenantRow
 from ledger.application.reads import Located, UsageRow
 from ledger.application.sequencer import Sequencer
+from ledger.domain.balance import Balance
 from ledger.domain.decide import RerateUsage
 from ledger.domain.entries import (
     Commit,
@@ -32,7 +33,7 @@ from ledger.domain.entries import (
     stream_of,
 )
 from ledger.domain.errors import NotFound
-from ledger.domain.ledger import Balance, UnpricedUsage
+from ledger.domain.ledger import UnpricedUsage
 from ledger.domain.price_records import PriceRecord
 from ledger.domain.prices import PriceKind, PriceStatus
 from ledger.domain.shapes import shape_from_body

@@ -8,7 +8,8 @@ import pytest
 from fakes.building import Amount, both, catalog, rule, usage, void
 from fakes.desk import Desk
 
-from ledger.domain.catalog import Catalog, leaf_amounts, session_amounts
+from ledger.domain.amounts import leaf_amounts, session_amounts
+from ledger.domain.catalog import Catalog
 from ledger.domain.money import RoundingMode
 from ledger.domain.prices import QuantityRule, RoundingScope
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.application.workingset import TenantWork
-from ledger.domain.catalog import Catalog, PricedRow, leaf_amounts
+from ledger.domain.amounts import leaf_amounts
+from ledger.domain.catalog import Catalog, PricedRow
 from ledger.domain.decide import Command, RerateUsage, decide
 from ledger.domain.entries import (
     Commit,

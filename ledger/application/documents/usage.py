@@ -10,7 +10,7 @@ from typing import Any
 from ledger.application.documents.amounts import texts
 from ledger.application.ports import TenantRow
 from ledger.application.reads import UsageRow
-from ledger.domain.ledger import Balance
+from ledger.domain.balance import Balance
 from ledger.domain.money import round_money, text
 
 
