@@ -43,13 +43,14 @@ class Settling:
         self._rerate = rerate
         self._catch_up = catch_up
 
-    def settle(self, tenant: str, since: date, *, unpriced: bool = True) -> int:
+    def settle(self, tenant: str, since: date) -> int:
         """Rate usage of open days again that was charged by what does not hold any more.
+
+        So is usage without a price that a plan may charge.
 
         Args:
             tenant: whose.
             since: first local day of a billing period.
-            unpriced: whether usage without a price is rated again that a plan may charge.
 
         Returns:
             How many events are charged otherwise now.
@@ -60,7 +61,7 @@ class Settling:
         self._catch_up()
         place = self._store.place(tenant)
         account = self._store.accounts([place.tenant_id])[place.tenant_id]
-        first = self._rates.unsettled(place, account, since=since, unpriced=unpriced)
+        first = self._rates.unsettled(place, account, since=since, unpriced=True)
         if first is None:
             return 0
         counts = self._rerate(place, first)

@@ -222,10 +222,9 @@ class Subscriptions:
         """Rate again what the change charges otherwise: the whole period, for its days changed."""
         if self._settle is None:
             return self._view(place, account)
-        first = account.span_on(day, timezone=place.timezone).first_day
+        # Where a cycle begins on the day, the period before it was cut.
         before = account.span_on(day - timedelta(days=1), timezone=place.timezone).first_day
-        since = max(before, account.fixed_before) if before < first else first
-        again = self._settle(place.tenant, since)
+        again = self._settle(place.tenant, max(before, account.fixed_before))
         return msgspec.structs.replace(self._view(place, account), rated_again=again)
 
     def page(self, *, plan: str | None = None, after: int = 0, limit: int) -> SubscriptionPage:
