@@ -1,11 +1,7 @@
-"""The composition root: the one place that knows every adapter and wires the use cases.
+"""Opening a ledger: the use cases over one database, wired to their adapters.
 
-As a library:
-
-    with open_ledger() as tallybook:                   # starts the embedded database if needed
-        outcomes = tallybook.ledger.record([event_bytes])
-
-As a command: ``tallybook`` (`main`).
+with open_ledger() as tallybook:                   # starts the embedded database if needed
+outcomes = tallybook.ledger.record([event_bytes])
 """
 
 from __future__ import annotations
@@ -14,53 +10,16 @@ import gc
 import os
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
-import msgspec
 import psycopg
-import typer
 from eventsourcing import persistence
 
-from adapters.cli import app as command_line
-from adapters.cli import (
-    audit,
-    balance,
-    billing_periods,
-    budgets,
-    credits,
-    db,
-    demo,
-    entitlements,
-    events,
-    explain,
-    holds,
-    import_,
-    invoice_forms,
-    invoices,
-    jobs,
-    journal,
-    keys,
-    leases,
-    normalize,
-    plans,
-    projections,
-    setup,
-    simulate,
-    up,
-    usage,
-    verify,
-)
-from adapters.cli import prices as prices_cli
-from adapters.cli.output import err
-from adapters.cli.protection_output import user
 from adapters.paper import TypstPrinter
 from adapters.postgres import embedded
 from adapters.postgres.audit import open_audit
@@ -70,7 +29,6 @@ from adapters.postgres.database import Database
 from adapters.postgres.jobs import PostgresJobs
 from adapters.postgres.key_watch import KeyWatch
 from adapters.postgres.keys import PostgresKeys
-from adapters.postgres.leader import PostgresLeader
 from adapters.postgres.live import PostgresLiveFeed
 from adapters.postgres.migrate import MigrationError, MigrationStatus, check, migrate
 from adapters.postgres.plans import PostgresPlans
@@ -84,11 +42,8 @@ from adapters.postgres.standings import PostgresStandings
 from adapters.postgres.stream_sessions import PostgresStreamSessions
 from adapters.providers import detect, parse_sse
 from adapters.providers import normalize as normalize_response
-from adapters.scheduler import ApTicker
 from adapters.signing import KeyFile
-from ledger.application.access import Keyring
 from ledger.application.audit_log import AuditLog
-from ledger.application.audited import Actor, audited
 from ledger.application.billing_close import Periods
 from ledger.application.billing_rates import Rates, unit_sizes
 from ledger.application.budgets import Budgets
@@ -114,18 +69,15 @@ from ledger.application.replay import Difference
 from ledger.application.rerating import Rerating
 from ledger.application.responses import Responses
 from ledger.application.runner import Projections
-from ledger.application.scheduling import Scheduling
 from ledger.application.sequencer import Sequencer, TenantDefaults
-from ledger.application.services import Services
 from ledger.application.settling import Settling, rerating_since
 from ledger.application.standard_jobs import standard_jobs
 from ledger.application.standings import Standings
 from ledger.application.subscriptions import Subscriptions
 from ledger.application.tenant_plans import TenantPlans
 from ledger.application.tenants import Tenants
-from ledger.application.upkeep import Upkeep
 from ledger.application.verify_billing import billing_differences
-from ledger.application.watching import Watch, Watches
+from ledger.application.watching import Watch
 from ledger.domain.price_records import PriceRecord
 from ledger.domain.prices import PriceList
 from ledger.projections import billing_daily, usage_daily
@@ -134,12 +86,6 @@ FONTS_VARIABLE = "TALLYBOOK_FONTS"
 """Environment variable that names folders of further fonts for invoices, as PATH names folders."""
 LEASE_KEY_VARIABLE = "TALLYBOOK_LEASE_KEY"
 """Environment variable that names the file of the key that signs leases."""
-if TYPE_CHECKING:
-    from adapters.http.gate import Gate, Observer
-    from adapters.http.lifecycle import Lifecycle
-    from adapters.http.metrics import Metrics
-    from adapters.http.server import ServerSettings, Serving
-
 Progress = Callable[[str], None]
 RESPONSES = Responses(normalize_response, detect, parse_sse)
 """Reads provider responses."""
@@ -328,7 +274,7 @@ def check_database() -> MigrationStatus:
     return check(embedded.database_url())
 
 
-def _current_database(*, progress: Progress | None = None, migrate_theirs: bool = False) -> str:
+def current_database(*, progress: Progress | None = None, migrate_theirs: bool = False) -> str:
     """Return the URL of the environment's database or the embedded one, its schema current.
 
     Raises:
@@ -373,7 +319,7 @@ def open_ledger(
             embedded one is migrated at once.
     """
     if url is None:
-        url = _current_database(progress=progress)
+        url = current_database(progress=progress)
     else:
         embedded.refuse_unsafe_settings(url)
         _bring_up_to_date(url, ours=False)
@@ -384,273 +330,13 @@ def open_ledger(
         tallybook.close()
 
 
-def http_app(
-    tallybook: Tallybook,
-    *,
-    keyring: Keyring,
-    observer: Observer,
-    lifecycle: Lifecycle | None = None,
-    metrics: Metrics | None = None,
-    open_metrics: bool = False,
-) -> Gate:
-    """Return the HTTP application over an open ledger.
-
-    Args:
-        tallybook: the use cases.
-        keyring: knows the keys.
-        observer: counts and logs requests.
-        lifecycle: of the process; one that never ends when left out.
-        metrics: of the process; those of one that counts nothing when left out.
-        open_metrics: whether ``/metrics`` needs no key.
-    """
-    # The web framework takes a second to load, which only a server should pay: here, and below.
-    from adapters.http import app as http  # noqa: PLC0415 - as said
-
-    return http.build(
-        tallybook,
-        keyring=keyring,
-        observer=observer,
-        lifecycle=lifecycle,
-        metrics=metrics,
-        open_metrics=open_metrics,
-    )
-
-
-def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say: Progress) -> bool:
-    """Serve the HTTP API until a signal ends it; see `adapters.cli.up.RunServer`."""
-    from adapters.http import listening, running  # noqa: PLC0415 - as in `http_app`
-    from adapters.http.protocol import Limits  # noqa: PLC0415 - as in `http_app`
-    from adapters.http.server import ServerSettings  # noqa: PLC0415 - as in `http_app`
-
-    settings = ServerSettings(
-        host=options.host,
-        port=options.port,
-        workers=options.workers,
-        drain_timeout_s=options.drain_timeout_s,
-        hang_timeout_s=options.hang_timeout_s,
-        limits=Limits(connections=options.max_connections),
-        log_format=options.log_format,
-        log_level=options.log_level,
-        access_log=options.access_log,
-        upkeep=options.upkeep,
-        jobs=options.jobs,
-        open_metrics=options.open_metrics,
-    )
-    prepare_process(settings)
-    # Bound first: a port in use is told before a database is started.
-    with (
-        running.bound(settings, say=say) as sockets,
-        _connections_told(),
-        _counting_together(settings) as (settings, on_death),
-    ):
-        url = _current_database(progress=say, migrate_theirs=options.migrate)
-
-        def answers() -> None:
-            host, port = sockets[0].getsockname()[:2]
-            ready(
-                up.Ready(
-                    url=listening.url_of(sockets),
-                    host=host,
-                    port=port,
-                    pid=os.getpid(),
-                    workers=settings.workers,
-                    admin_key=_first_key(url),
-                )
-            )
-
-        return running.run(
-            sockets,
-            settings,
-            open_app=partial(_open_app, url),
-            prepare=prepare_process,
-            beside=partial(_open_beside, url, settings),
-            ready=answers,
-            on_death=on_death,
-        )
-
-
-def prepare_process(settings: ServerSettings) -> None:
-    """Set a server's process up, before it opens anything."""
-    from adapters.http import logs, metrics  # noqa: PLC0415 - as in `http_app`
-
-    logs.configure(format=settings.log_format, level=settings.log_level, worker=settings.slot)
-    if settings.metrics_dir:
-        metrics.share(settings.metrics_dir, settings.slot)
-    tune_process()
-
-
 @contextmanager
-def _counting_together(
-    settings: ServerSettings,
-) -> Iterator[tuple[ServerSettings, Callable[[int], None]]]:
-    """Give workers a place to count in; return what to start them with, and who hears of deaths."""
-    from adapters.http import metrics  # noqa: PLC0415 - as in `http_app`
-
-    if settings.workers == 1:
-        yield settings, lambda slot: None
-        return
-    with TemporaryDirectory(prefix="tallybook-metrics-") as directory:
-        for slot in (metrics.SUPERVISOR, *map(str, range(settings.workers))):
-            metrics.reserve(directory, slot)
-        metrics.share(directory, metrics.SUPERVISOR)
-        counts = metrics.Metrics()
-
-        def died(slot: int) -> None:
-            metrics.forget_dead(directory, str(slot))
-            counts.died()
-
-        yield msgspec.structs.replace(settings, metrics_dir=directory), died
-
-
-@contextmanager
-def _open_app(url: str, settings: ServerSettings, lifecycle: Lifecycle) -> Iterator[Serving]:
-    """Open what one process serves; leaving it answers what waits."""
-    from adapters.http import tracing  # noqa: PLC0415 - as in `http_app`
-    from adapters.http.metrics import Metrics  # noqa: PLC0415 - as in `http_app`
-    from adapters.http.observing import AccessLog, Observers  # noqa: PLC0415 - as in `http_app`
-    from adapters.http.server import Serving  # noqa: PLC0415 - as in `http_app`
-
-    metrics = Metrics()
-    observer = Observers([metrics, AccessLog()]) if settings.access_log else metrics
-    traces = tracing.open_traces(os.environ)
-    watch = metrics if traces is None else Watches([metrics, traces])
-    with closing(traces) if traces else nullcontext(), open_ledger(url, watch=watch) as tallybook:
-        app = http_app(
-            tallybook,
-            keyring=tallybook.keyring,
-            observer=observer,
-            lifecycle=lifecycle,
-            metrics=metrics,
-            open_metrics=settings.open_metrics,
-        )
-        metrics.answering()
-        streams = app.streams
-        if streams is None:
-            raise RuntimeError("the application has no streams")
-        with _beside(tallybook, settings) if settings.workers == 1 else nullcontext():
-            served = app if traces is None else traces.around(app)
-            yield Serving(served, refused=metrics.refused, end_sessions=streams.close_all)
-
-
-@contextmanager
-def _open_beside(url: str, settings: ServerSettings) -> Iterator[None]:
-    """Do upkeep and jobs beside workers."""
-    if not settings.upkeep and not settings.jobs:
-        yield
-        return
-    with open_ledger(url) as tallybook, _beside(tallybook, settings):
-        yield
-
-
-@contextmanager
-def _beside(tallybook: Tallybook, settings: ServerSettings) -> Iterator[None]:
-    """Do what a server does beside answering."""
-    with (
-        _upkeep(tallybook) if settings.upkeep else nullcontext(),
-        _scheduling(tallybook) if settings.jobs else nullcontext(),
-    ):
-        yield
-
-
-@contextmanager
-def _scheduling(tallybook: Tallybook) -> Iterator[None]:
-    scheduling = Scheduling(
-        leader=PostgresLeader(tallybook.database, "jobs"), ticker=ApTicker, jobs=tallybook.jobs
-    )
-    scheduling.start()
-    try:
-        yield
-    finally:
-        scheduling.close()
-
-
-@contextmanager
-def _upkeep(tallybook: Tallybook) -> Iterator[None]:
-    upkeep = Upkeep(
-        leader=PostgresLeader(tallybook.database, "upkeep"),
-        projections=tallybook.projections,
-        ledger=tallybook.ledger,
-        protection=tallybook.protection_reads,
-        told=lambda statuses: None,
-    )
-    upkeep.start()
-    try:
-        yield
-    finally:
-        upkeep.close()
-
-
-def _first_key(url: str) -> str | None:
-    """Make the first key if there is none; None if there is one. Safe against itself."""
-    with closing(Tallybook(Database(url))) as tallybook:
-        services = audited(tallybook, tallybook.audit_log, Actor(who=user(""), via="cli"))
-        issued = services.keys.issue_first(
-            {"name": "first admin key", "scopes": ["admin"]}, by="tallybook up"
-        )
-    return None if issued is None else issued.token
-
-
-@contextmanager
-def _connections_told() -> Iterator[None]:
+def connections_told() -> Iterator[None]:
     """Tell of a lost connection in the ledger's words."""
     try:
         yield
     except (psycopg.OperationalError, persistence.OperationalError) as error:
         raise ConnectionLost(f"the database connection was lost: {error}") from error
-
-
-def _say(line: str) -> None:
-    err().print(line, style="dim", markup=False)
-
-
-def build() -> typer.Typer:
-    """Return the command line with all commands."""
-    app = command_line.build()
-
-    @contextmanager
-    def open_services() -> Iterator[Services]:
-        with _connections_told(), open_ledger(progress=_say) as tallybook:
-            yield audited(tallybook, tallybook.audit_log, Actor(who=user(""), via="cli"))
-
-    server = embedded.EmbeddedDatabase()
-    demo.register(
-        app,
-        open_services,
-        demo.Parts(
-            database=server,
-            migrate=migrate_database,
-            normalizer=normalize_response,
-            detect=detect,
-            folder=_demo_folder,
-        ),
-    )
-    up.register(app, run_server)
-    import_.register(app, open_services, normalize_response, detect)
-    balance.register(app, open_services)
-    budgets.register(app, open_services)
-    group = holds.register(app, open_services)
-    leases.register(group, open_services, lease_keys())
-    simulate.register(app, open_services)
-    credits.register(app, open_services)
-    entitlements.register(app, open_services)
-    usage.register(app, open_services)
-    events.register(app, open_services)
-    explain.register(app, open_services)
-    prices_cli.register(app, open_services)
-    plans.register(app, open_services)
-    billing_periods.register(app, open_services)
-    invoice_forms.register(invoices.register(app, open_services), open_services)
-    journal.register(app, open_services)
-    jobs.register(app, open_services)
-    setup.register_tenants(app, open_services)
-    keys.register(app, open_services)
-    audit.register(app, open_services)
-    verify.register(app, open_services)
-    projections.register(app, open_services)
-    app.command("normalize")(normalize.command(RESPONSES))
-    setup.register_migrate(app, migrate_database, check_database)
-    app.add_typer(db.build(server), name="db")
-    return app
 
 
 def _font_folders() -> list[Path]:
@@ -666,12 +352,6 @@ def lease_keys() -> KeyFile:
     return KeyFile(embedded.default_home() / "keys" / "lease.pem")
 
 
-def _demo_folder() -> Path:
-    folder = embedded.default_home() / "demo"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def tune_process() -> None:
     """Let the cycle collector come seldom: commands and entries are values without cycles.
 
@@ -680,13 +360,3 @@ def tune_process() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
-
-
-def main() -> None:
-    """Run the command line and exit with its code."""
-    tune_process()
-    sys.exit(command_line.run(build()))
-
-
-if __name__ == "__main__":
-    main()
