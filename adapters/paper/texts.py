@@ -20,7 +20,8 @@ Such a place is a character that whoever copies the word copies too, so few word
 names of models are broken at their hyphens anyway.
 """
 _PIECE = 12
-_BREAK = "\u200b"
+BREAK = "\u200b"
+"""Has no width, and a line may end there."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # C0 and C1 controls, line and paragraph separators: a blank.
 _BLANKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -39,7 +40,7 @@ def clean(value: str) -> str:
 
 def shortened(value: str, length: int) -> str:
     """Return a text as `clean` does, cut to so many characters where there is room for no more."""
-    value = clean(value).replace(_BREAK, "")
+    value = clean(value).replace(BREAK, "")
     return value if len(value) <= length else f"{value[: length - 1]}\u2026"
 
 
@@ -49,7 +50,7 @@ def _breakable(word: str) -> str:
     # Two small letters take about the room of a capital.
     if len(word) + sum(letter.isupper() for letter in word) <= WIDEST:
         return word
-    return _BREAK.join(
+    return BREAK.join(
         piece[start : start + _PIECE]
         for piece in _JOINT.split(word)
         for start in range(0, len(piece), _PIECE)

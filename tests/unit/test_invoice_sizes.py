@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from typst import Compiler, Fonts
 from adapters.paper import TypstPrinter
 from adapters.paper.sizes import CHARACTERS, Metrics, sizes_of, width_of
 from adapters.paper.view import view_of
+from ledger.domain.invoice_parts import Party
 from ledger.domain.invoices import Invoice
 
 _FOLDER = files("adapters.paper")
@@ -76,21 +78,24 @@ def test_any_known_text_has_the_room_that_is_reckoned_for_it(metrics: Metrics) -
         assert width <= width_of(text, metrics.any, 9.5), text
 
 
+def _rows(parts: list[dict[str, Any]]) -> list[float | None]:
+    return [row for part in parts for row in part["rows"][1:]]
+
+
 def test_rows_are_as_high_as_their_lines_and_notes(metrics: Metrics) -> None:
     """So typst need not set each cell twice to know."""
-    rows = sizes_of(view_of(samples.usual()), metrics)["rows"]
+    parts = sizes_of(view_of(samples.usual()), metrics)["parts"]
     line, note = metrics.line + 10, metrics.note
-    assert rows == [round(line + notes * note, 3) for notes in (0, 2, 1, 1)]
+    assert _rows(parts) == [round(line + notes * note, 3) for notes in (0, 2, 1, 1)]
 
 
-@pytest.mark.parametrize(
-    "description", ["gemini " * 12, "\u6f22\u5b57", "\u05e2\u05d1\u05e8\u05d9\u05ea"]
-)
+@pytest.mark.parametrize("description", ["\u6f22\u5b57", "\u05e2\u05d1\u05e8\u05d9\u05ea"])
 def test_a_row_that_is_not_known_is_left_to_typst(metrics: Metrics, description: str) -> None:
-    """One that needs a second line, or characters that another font has."""
+    """One with characters that another font has."""
     sizes = sizes_of(view_of(_of(description)), metrics)
-    assert (len(sizes["columns"]), sizes["rows"]) == (5, [None])
-    assert sizes["detail_rows"] != [None]
+    assert (len(sizes["columns"]), _rows(sizes["parts"])) == (5, [None])
+    assert [part["whole"] for part in sizes["parts"]] == [False]
+    assert _rows(sizes["detail_parts"]) != [None]
 
 
 @pytest.mark.parametrize(
@@ -101,17 +106,70 @@ def test_columns_that_are_not_known_are_left_to_typst(
 ) -> None:
     """Those that leave a description no room, and units that another font has."""
     sizes = sizes_of(view_of(_of("x", **members)), metrics)
-    assert (sizes["columns"], sizes["rows"]) == ([], [None])
+    assert (sizes["columns"], _rows(sizes["parts"])) == ([], [None])
 
 
-def test_reckoned_sizes_break_pages_where_typst_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same invoice is as many pages with and without them."""
-    invoice = samples.long_invoice(50)
+@pytest.mark.parametrize(
+    "text",
+    ["gemini " * 30, "audio-native-dialog-" * 9, "AVATAR-Type (fjord) " * 12, "x" * 200],
+    ids=["blanks", "hyphens", "loose", "pieces"],
+)
+def test_a_text_of_many_lines_has_room_for_each(metrics: Metrics, text: str) -> None:
+    """As typst breaks it, and one line too many at most."""
+    view = view_of(_of(text))
+    sizes = sizes_of(view, metrics)
+    width = 174 * 72 / 25.4 - sum(sizes["columns"]) - _INSETS
+    probe = _PROBE.replace("measure(text(one)).width", f"measure(width: {width}pt, one).height")
+    needed = json.loads(_ask(probe.encode(), "<w>", texts=[view["lines"][0]["description"]]))[0]
+    (row,) = _rows(sizes["parts"])
+    assert row is not None
+    assert needed <= row - 10 + 0.001 <= needed + metrics.wrap + 0.002
+
+
+def _unknown(view: dict[str, Any], _: Metrics) -> dict[str, Any]:
+    def part(rows: list[Any]) -> list[dict[str, Any]]:
+        heights = [None] * (len(rows) + 1)
+        return [{"first": 0, "after": len(rows), "rows": heights, "whole": False}]
+
+    return {"columns": [], "parts": part(view["lines"]), "detail_parts": part(view["details"])}
+
+
+@pytest.mark.parametrize(
+    "invoice",
+    [
+        samples.long_invoice(50),
+        samples.final(
+            samples.draft([samples.line("a", "1.5")] * 70, notes=("n",)),
+            buyer=Party(name="Buyer", address=("An address of many words " * 4,) * 3),
+        ),
+    ],
+    ids=["long", "wrapped"],
+)
+def test_reckoned_sizes_break_pages_where_typst_would(
+    monkeypatch: pytest.MonkeyPatch, metrics: Metrics, invoice: Invoice
+) -> None:
+    """The same invoice is as many pages with and without them, so no part needs a second one."""
+    sizes = sizes_of(view_of(invoice), metrics)
+    assert [part["whole"] for part in sizes["parts"]] == [True] * len(sizes["parts"])
     reckoned = TypstPrinter().pages(invoice)
+    monkeypatch.setattr("adapters.paper.printer.sizes_of", _unknown)
+    assert len(TypstPrinter().pages(invoice)) == len(reckoned) >= 4
 
-    def unknown(view: dict[str, Any], _: Metrics) -> dict[str, Any]:
-        lines = [None] * len(view["lines"])
-        return {"columns": [], "rows": lines, "detail_rows": lines}
 
-    monkeypatch.setattr("adapters.paper.printer.sizes_of", unknown)
-    assert len(TypstPrinter().pages(invoice)) == len(reckoned) == 4
+def test_no_page_holds_more_than_it_has_room_for(metrics: Metrics) -> None:
+    """Nor is one begun that the page before had room for; every line is on one."""
+    sizes = sizes_of(view_of(samples.long_invoice(300)), metrics)
+    height = 253 * 72 / 25.4
+    for parts, above in (
+        (sizes["parts"], metrics.mastheads[0]),
+        (sizes["detail_parts"], metrics.details_head),
+    ):
+        assert len(parts) > 3
+        assert parts[0]["first"] == 0
+        assert above + sum(parts[0]["rows"]) <= height
+        for part, following in pairwise(parts):
+            assert part["after"] == following["first"]
+            assert sum(following["rows"]) <= height
+        for part, following in pairwise(parts[1:]):
+            assert sum(part["rows"]) + following["rows"][1] > height
+        assert parts[-1]["after"] == 300
