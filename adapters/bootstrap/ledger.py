@@ -47,6 +47,7 @@ from ledger.application.audit_log import AuditLog
 from ledger.application.billing_close import Periods
 from ledger.application.billing_rates import Rates, unit_sizes
 from ledger.application.budgets import Budgets
+from ledger.application.command_queue import CommandQueue
 from ledger.application.corrections import Corrections
 from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
@@ -98,6 +99,7 @@ class Tallybook:
         database: migrated.
         defaults: for ledgers that open themselves when usage arrives.
         watch: told of every batch.
+        queue: commits commands elsewhere; this process has a sequencer of its own when left out.
     """
 
     def __init__(
@@ -106,20 +108,14 @@ class Tallybook:
         *,
         defaults: TenantDefaults | None = None,
         watch: Watch | None = None,
+        queue: CommandQueue | None = None,
     ) -> None:
         self.database = database
         self._store = PostgresPriceBooks(database)
         self._library = PriceLibrary(self._store)
         self.policies = Policies(PostgresPolicies(database))
         self.billing_store = PostgresBilling(database)
-        self.sequencer = Sequencer(
-            database.store,
-            self._library,
-            defaults=defaults,
-            policies=self.policies,
-            plans=TenantPlans(self.billing_store, Plans(PostgresPlans(database))),
-            watch=watch,
-        )
+        self.sequencer: CommandQueue = queue or self.own_sequencer(defaults=defaults, watch=watch)
         self.ledger = Ledger(self.sequencer)
         self.ingest = Ingest(self.ledger)
         self.responses = RESPONSES
@@ -167,6 +163,19 @@ class Tallybook:
         self._job_store = PostgresJobs(database)
         self._audit_lines = PostgresAuditLog(database)
         self.audit_log = AuditLog(self._audit_lines)
+
+    def own_sequencer(
+        self, *, defaults: TenantDefaults | None = None, watch: Watch | None = None
+    ) -> Sequencer:
+        """Return a sequencer of this process; whoever takes it closes it."""
+        return Sequencer(
+            self.database.store,
+            self._library,
+            defaults=defaults,
+            policies=self.policies,
+            plans=TenantPlans(self.billing_store, Plans(PostgresPlans(self.database))),
+            watch=watch,
+        )
 
     @cached_property
     def keyring(self) -> CachedKeyring:
@@ -304,6 +313,7 @@ def open_ledger(
     defaults: TenantDefaults | None = None,
     progress: Progress | None = None,
     watch: Watch | None = None,
+    queue: CommandQueue | None = None,
 ) -> Iterator[Tallybook]:
     """Open the ledger: TALLYBOOK_DATABASE_URL, or the embedded database, started if need be.
 
@@ -312,6 +322,7 @@ def open_ledger(
         defaults: currency, time zone and price book of ledgers that open themselves.
         progress: takes lines for people while a server starts.
         watch: told of every batch.
+        queue: as for `Tallybook`.
 
     Raises:
         DatabaseUnavailable: no server can be had, or its settings are unsafe.
@@ -323,7 +334,7 @@ def open_ledger(
     else:
         embedded.refuse_unsafe_settings(url)
         _bring_up_to_date(url, ours=False)
-    tallybook = Tallybook(Database(url), defaults=defaults, watch=watch)
+    tallybook = Tallybook(Database(url), defaults=defaults, watch=watch, queue=queue)
     try:
         yield tallybook
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -27,14 +27,16 @@ from adapters.scheduler import ApTicker
 from ledger.application.access import Keyring
 from ledger.application.audited import Actor, audited
 from ledger.application.scheduling import Scheduling
+from ledger.application.sequencer import Sequencer
 from ledger.application.upkeep import Upkeep
-from ledger.application.watching import Watches
+from ledger.application.watching import Watch, Watches
 
 if TYPE_CHECKING:
     from adapters.http.gate import Gate, Observer
     from adapters.http.lifecycle import Lifecycle
     from adapters.http.metrics import Metrics
     from adapters.http.server import ServerSettings, Serving
+    from adapters.sequencing import SequencerProcess
 
 
 def http_app(
@@ -91,12 +93,13 @@ def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say:
     )
     prepare_process(settings)
     # Bound first: a port in use is told before a database is started.
-    with (
-        running.bound(settings, say=say) as sockets,
-        connections_told(),
-        _counting_together(settings) as (settings, on_death),
-    ):
+    with ExitStack() as stack:
+        sockets = stack.enter_context(running.bound(settings, say=say))
+        stack.enter_context(connections_told())
+        settings, on_death = stack.enter_context(_counting_together(settings))
         url = current_database(progress=say, migrate_theirs=options.migrate)
+        process = stack.enter_context(sequencer_process(url, settings))
+        settings = msgspec.structs.replace(settings, sequencer=process.path)
 
         def answers() -> None:
             host, port = sockets[0].getsockname()[:2]
@@ -120,6 +123,25 @@ def run_server(options: up.UpOptions, *, ready: Callable[[up.Ready], None], say:
             ready=answers,
             on_death=on_death,
         )
+
+
+def sequencer_process(url: str, settings: ServerSettings) -> SequencerProcess:
+    """Return the process that commits for the servers of this machine; a context manager.
+
+    Args:
+        url: of the database.
+        settings: of the servers, for its log.
+    """
+    from adapters.sequencing import SequencerProcess  # noqa: PLC0415 - as in `http_app`
+
+    its_own = msgspec.structs.replace(settings, slot="sequencer", metrics_dir="")
+    return SequencerProcess(partial(_open_sequencer, url), partial(prepare_process, its_own))
+
+
+@contextmanager
+def _open_sequencer(url: str, watch: Watch) -> Iterator[Sequencer]:
+    with open_ledger(url) as tallybook, closing(tallybook.own_sequencer(watch=watch)) as made:
+        yield made
 
 
 def prepare_process(settings: ServerSettings) -> None:
@@ -162,12 +184,17 @@ def _open_app(url: str, settings: ServerSettings, lifecycle: Lifecycle) -> Itera
     from adapters.http.metrics import Metrics  # noqa: PLC0415 - as in `http_app`
     from adapters.http.observing import AccessLog, Observers  # noqa: PLC0415 - as in `http_app`
     from adapters.http.server import Serving  # noqa: PLC0415 - as in `http_app`
+    from adapters.sequencing import RemoteSequencer  # noqa: PLC0415 - as in `http_app`
 
     metrics = Metrics()
     observer = Observers([metrics, AccessLog()]) if settings.access_log else metrics
     traces = tracing.open_traces(os.environ)
     watch = metrics if traces is None else Watches([metrics, traces])
-    with closing(traces) if traces else nullcontext(), open_ledger(url, watch=watch) as tallybook:
+    with ExitStack() as stack:
+        if traces is not None:
+            stack.enter_context(closing(traces))
+        queue = RemoteSequencer(settings.sequencer, watch=watch)
+        tallybook = stack.enter_context(open_ledger(url, queue=queue))
         app = http_app(
             tallybook,
             keyring=tallybook.keyring,
@@ -180,14 +207,20 @@ def _open_app(url: str, settings: ServerSettings, lifecycle: Lifecycle) -> Itera
         streams = app.streams
         if streams is None:
             raise RuntimeError("the application has no streams")
-        with _beside(tallybook, settings) if settings.workers == 1 else nullcontext():
-            served = app if traces is None else traces.around(app)
-            yield Serving(served, refused=metrics.refused, end_sessions=streams.close_all)
+        if settings.workers == 1:
+            # With a sequencer of its own, for the queue ends with the event loop.
+            stack.enter_context(_open_beside(url, settings))
+        yield Serving(
+            app if traces is None else traces.around(app),
+            refused=metrics.refused,
+            end_sessions=streams.close_all,
+            around=queue.running,
+        )
 
 
 @contextmanager
 def _open_beside(url: str, settings: ServerSettings) -> Iterator[None]:
-    """Do upkeep and jobs beside workers."""
+    """Do upkeep and jobs beside what answers."""
     if not settings.upkeep and not settings.jobs:
         yield
         return

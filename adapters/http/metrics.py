@@ -260,8 +260,9 @@ class Metrics:
 
     def done(self, batch: BatchDone) -> None:
         """Count a batch; see `ledger.application.watching.Watch`."""
-        self._batch_commands.observe(len(batch.commands))
-        self._batch_seconds.observe(batch.done_s - batch.begun_s)
+        if not batch.counted:
+            self._batch_commands.observe(batch.size)
+            self._batch_seconds.observe(batch.done_s - batch.begun_s)
         self._lag_seconds.observe(batch.done_s - batch.queued_s)
         kinds = [type(one.command) for one in batch.commands]
         statuses = [one.status for one in batch.outcomes]

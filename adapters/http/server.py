@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -64,6 +64,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         open_metrics: whether ``/metrics`` needs no key.
         metrics_dir: where several processes count together; "" where there is one.
         slot: which of the workers this process is; "" for one that is none.
+        sequencer: path of the socket of the process that commits.
     """
 
     host: str = "127.0.0.1"
@@ -80,6 +81,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     open_metrics: bool = False
     metrics_dir: str = ""
     slot: str = ""
+    sequencer: str = ""
 
 
 class Serving(msgspec.Struct, frozen=True):
@@ -89,11 +91,13 @@ class Serving(msgspec.Struct, frozen=True):
         app: ASGI.
         refused: told the code of a request that never got to it.
         end_sessions: ends WebSocket sessions in their own words, once the process drains.
+        around: entered on the event loop before anything is answered, left once all is.
     """
 
     app: Any
     refused: Callable[[str], None]
     end_sessions: Callable[[], Coroutine[Any, Any, None]]
+    around: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext
 
 
 OpenApp = Callable[[ServerSettings, Lifecycle], AbstractContextManager[Serving]]
@@ -256,7 +260,8 @@ def serve(
 
         async def run() -> None:
             orders(server, asyncio.get_running_loop())
-            await server.serve(list(sockets))
+            async with serving.around():
+                await server.serve(list(sockets))
 
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(run())

@@ -122,7 +122,7 @@ class Traces:
                 start_time=now_ns + int(batch.begun_s * 1e9),
                 attributes={
                     "tallybook.batch": number,
-                    "tallybook.batch.commands": len(batch.commands),
+                    "tallybook.batch.commands": batch.size,
                     "tallybook.batch.submissions": len(batch.origins),
                 },
             )

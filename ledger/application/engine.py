@@ -14,8 +14,8 @@ from concurrent.futures import Future
 
 import msgspec
 
+from ledger.application.command_queue import CommandQueue
 from ledger.application.intake import WireCommand, read_event
-from ledger.application.sequencer import Sequencer
 from ledger.application.workingset import Prepared
 from ledger.domain.commands import Command, Outcome
 from ledger.domain.errors import Problem
@@ -53,7 +53,7 @@ class Ledger:
         sequencer: runs the commands; closed with the ledger.
     """
 
-    def __init__(self, sequencer: Sequencer) -> None:
+    def __init__(self, sequencer: CommandQueue) -> None:
         self.sequencer = sequencer
 
     def record(self, events: Sequence[bytes | msgspec.Raw]) -> list[Outcome]:
@@ -94,6 +94,11 @@ class Ledger:
         """Run commands and return one outcome each after their commit."""
         prepare = self.sequencer.prepare
         return self.sequencer.submit([prepare(command) for command in commands]).result()
+
+    @property
+    def reachable(self) -> bool:
+        """Return whether what is asked now can be committed, as far as this process knows."""
+        return self.sequencer.reachable
 
     def close(self) -> None:
         """Answer what waits, then stop."""

@@ -17,10 +17,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import Protocol
 
 import msgspec
 
-from ledger.application.answers import AsyncAnswer, AsyncAnswers
+from ledger.application.answers import AsyncAnswers
 from ledger.application.guarding import expire_due, opens, unknown_tenant
 from ledger.application.ports import (
     Batch,
@@ -35,7 +36,7 @@ from ledger.application.prefetch_holds import wanted_holds
 from ledger.application.watching import BatchDone, Unwatched, Watch
 from ledger.application.workingset import LedgerCache, Prepared, TenantWork
 from ledger.domain.catalog import DEFAULT_BOOK, Catalog
-from ledger.domain.commands import Command, OpenLedger, Outcome
+from ledger.domain.commands import Command, OpenLedger, Outcome, tenant_of
 from ledger.domain.decide import decide
 from ledger.domain.default_cap import DefaultCap
 from ledger.domain.errors import InvalidInput, Unavailable
@@ -71,19 +72,53 @@ class SequencerClosed(Unavailable):
     default_code = "ledger_closed"
 
 
-class _Submission:
-    __slots__ = ("commands", "future", "origin", "queued_s")
+class Told(Protocol):
+    """Who is told what became of a submission; a `concurrent.futures.Future` is one."""
 
-    def __init__(
-        self,
-        commands: Sequence[Prepared],
-        future: Future[list[Outcome]] | AsyncAnswer,
-        origin: object,
-    ) -> None:
+    def set_running_or_notify_cancel(self) -> bool:
+        """Say that the work begins; False where nobody wants it any more."""
+        ...
+
+    def set_result(self, result: list[Outcome], /) -> None:
+        """Take the outcomes, one a command."""
+        ...
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """Take what it failed with: nothing of it moved, or that is unknown."""
+        ...
+
+
+class Submission:
+    """Commands that are committed together.
+
+    Args:
+        commands: in order.
+        told: hears of them.
+        origin: what `Watch.origin` gave for them.
+
+    Attributes:
+        queued_s: when they came, by `time.monotonic`.
+    """
+
+    __slots__ = ("commands", "origin", "queued_s", "told")
+
+    def __init__(self, commands: Sequence[Prepared], told: Told, origin: object) -> None:
         self.commands = commands
-        self.future = future
+        self.told = told
         self.origin = origin
         self.queued_s = time.monotonic()
+
+
+def take(waiting: deque[Submission]) -> list[Submission]:
+    """Take from a queue what the next batch commits."""
+    taken: list[Submission] = []
+    count = 0
+    while waiting:
+        count += len(waiting[0].commands)
+        if taken and count > MAX_BATCH_COMMANDS:
+            break
+        taken.append(waiting.popleft())
+    return taken
 
 
 class Sequencer:
@@ -124,7 +159,7 @@ class Sequencer:
         self._cache = LedgerCache()
         self._catalog: Catalog | None = None
         self._answers = AsyncAnswers()
-        self._waiting: deque[_Submission] = deque()
+        self._waiting: deque[Submission] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._down = False
@@ -141,7 +176,7 @@ class Sequencer:
         if type(command) is AuthorizeHold:
             return self._prepare_ask(command)
         if type(command) is not RecordUsage:
-            return Prepared(command.tenant, command)  # type: ignore[union-attr] # only usage wraps
+            return Prepared(tenant_of(command), command)
         event = command.event
         if event.occurred_at is None:
             return Prepared(event.tenant, command)
@@ -190,12 +225,12 @@ class Sequencer:
         """
         future: Future[list[Outcome]] = Future()
         if commands:
-            self._queue(_Submission(commands, future, self.watch.origin()))
+            self._queue(Submission(commands, future, self.watch.origin()))
         else:
             future.set_result([])
         return future
 
-    def _queue(self, submission: _Submission) -> None:
+    def _queue(self, submission: Submission) -> None:
         if len(submission.commands) > MAX_SUBMISSION_COMMANDS:
             raise InvalidInput(
                 f"{len(submission.commands)} commands at once; at most"
@@ -221,9 +256,14 @@ class Sequencer:
         if not commands:
             return []
         told = self._answers.expect()
-        self._queue(_Submission(commands, told, self.watch.origin()))
+        self._queue(Submission(commands, told, self.watch.origin()))
         outcomes: list[Outcome] = await told.answer
         return outcomes
+
+    @property
+    def reachable(self) -> bool:
+        """Return whether it takes commands."""
+        return not self._closing
 
     def close(self) -> None:
         """Answer everything that waits, then stop the worker."""
@@ -243,22 +283,16 @@ class Sequencer:
                     self._wake.wait()
                 if not self._waiting:
                     return
-                taken = self._take()
-            self._answer(taken)
+                taken = take(self._waiting)
+            self.answer(taken)
             self._answers.flush()
 
-    def _take(self) -> list[_Submission]:
-        taken: list[_Submission] = []
-        count = 0
-        while self._waiting:
-            count += len(self._waiting[0].commands)
-            if taken and count > MAX_BATCH_COMMANDS:
-                break
-            taken.append(self._waiting.popleft())
-        return taken
+    def answer(self, taken: Sequence[Submission]) -> None:
+        """Commit submissions in one batch on this thread, and tell each what became of it.
 
-    def _answer(self, taken: list[_Submission]) -> None:
-        live = [one for one in taken if one.future.set_running_or_notify_cancel()]
+        For whoever has a queue of its own: only one thread may do so, and nobody submits here.
+        """
+        live = [one for one in taken if one.told.set_running_or_notify_cancel()]
         if not live:
             return
         commands = [prepared for one in live for prepared in one.commands]
@@ -272,29 +306,29 @@ class Sequencer:
                 for one in live:
                     self._answer_alone(one)
             else:
-                live[0].future.set_exception(error)
+                live[0].told.set_exception(error)
             return
         start = 0
         for one in live:
             end = start + len(one.commands)
-            one.future.set_result(outcomes[start:end])
+            one.told.set_result(outcomes[start:end])
             start = end
         self._tell(live, commands, outcomes, begun_s)
 
-    def _answer_alone(self, one: _Submission) -> None:
+    def _answer_alone(self, one: Submission) -> None:
         begun_s = time.monotonic()
         try:
             outcomes = self._run_with_retries(list(one.commands))
         except BaseException as error:
             self._cache.clear()
-            one.future.set_exception(error)
+            one.told.set_exception(error)
             return
-        one.future.set_result(outcomes)
+        one.told.set_result(outcomes)
         self._tell([one], one.commands, outcomes, begun_s)
 
     def _tell(
         self,
-        live: Sequence[_Submission],
+        live: Sequence[Submission],
         commands: Sequence[Prepared],
         outcomes: Sequence[Outcome],
         begun_s: float,
@@ -310,6 +344,7 @@ class Sequencer:
                 queued_s=min(one.queued_s for one in live),
                 begun_s=begun_s,
                 done_s=done_s,
+                size=len(commands),
             )
         )
 

@@ -25,6 +25,8 @@ class BatchDone(msgspec.Struct, frozen=True, gc=False):
         queued_s: when the first of them came, by `time.monotonic`.
         begun_s: when its transaction began.
         done_s: when it was committed.
+        size: commands of the commit, of which these are those of one process.
+        counted: whether the commit as such is counted elsewhere, by another process.
     """
 
     commands: Sequence[Prepared]
@@ -33,6 +35,8 @@ class BatchDone(msgspec.Struct, frozen=True, gc=False):
     queued_s: float
     begun_s: float
     done_s: float
+    size: int
+    counted: bool = False
 
 
 class Watch(Protocol):

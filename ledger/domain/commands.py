@@ -53,6 +53,11 @@ class OpenLedger(msgspec.Struct, frozen=True):
 Command = RecordUsage | VoidUsage | AdjustUsage | RerateUsage | OpenLedger | ProtectionCommand
 
 
+def tenant_of(command: Command) -> str:
+    """Return whose ledger a command is about."""
+    return command.event.tenant if isinstance(command, RecordUsage) else command.tenant
+
+
 class Outcome(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """The answer to one command.
 

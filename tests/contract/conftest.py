@@ -9,14 +9,14 @@ from fakes.folding import assert_replay_is_state
 from fakes.worlds import House, MemoryWorld, PostgresWorld, World
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", "memory of another process", "postgres"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Give an empty database of each kind; replay = state is checked at the end."""
     made: World
-    if request.param == "memory":
-        made = MemoryWorld()
-    else:
+    if request.param == "postgres":
         made = PostgresWorld(request.getfixturevalue("database_url"))
+    else:
+        made = MemoryWorld()
     try:
         yield made
         assert_replay_is_state(made.commits(), made.rows())
@@ -25,8 +25,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 @pytest.fixture
-def house(world: World) -> Iterator[House]:
+def house(world: World, request: pytest.FixtureRequest) -> Iterator[House]:
     """Give ledgers over that database, closed before it is."""
-    made = House(world)
+    made = House(world, remote="another process" in str(request.node.callspec.params["world"]))
     yield made
     made.close_ledgers()

@@ -10,6 +10,7 @@ from fakes.building import adjust, usage, void, wire
 from fakes.stores import Broken, FailingStore, lost, times
 from fakes.worlds import House
 
+from ledger.application.command_wire import SequencerFailed
 from ledger.application.ports import ConnectionLost
 from ledger.application.sequencer import SequencerClosed
 from ledger.application.workingset import Prepared
@@ -25,7 +26,7 @@ def test_a_batch_that_fails_leaves_nothing_and_the_next_one_works(house: House) 
     ledger.record([wire("before")])
     rows = house.world.rows()["acme"].plain()
     store.before_write = times(1, Broken("in the middle"))
-    with pytest.raises(Broken):
+    with pytest.raises((Broken, SequencerFailed), match="in the middle"):
         ledger.run([usage("new"), usage("shape", attempt=9), void("before"), adjust("later")])
     assert house.world.rows()["acme"].plain() == rows
     [outcome, shape] = ledger.run([usage("new"), usage("shape", attempt=9)])
@@ -38,7 +39,7 @@ def test_a_batch_that_opened_a_tenant_and_failed_opened_none(house: House) -> No
     store = FailingStore(house.world.store())
     ledger = house.ledger(store=store)
     store.before_write = times(1, Broken("in the middle"))
-    with pytest.raises(Broken):
+    with pytest.raises((Broken, SequencerFailed), match="in the middle"):
         ledger.record([wire(tenant="ghost")])
     assert house.world.rows() == {}
     ledger.record([wire()])
@@ -94,6 +95,8 @@ class _NoCommand(msgspec.Struct, frozen=True):
 
 def test_a_poisoned_submission_does_not_fail_its_neighbors(house: House) -> None:
     """Submissions of one batch are run one by one when the batch cannot be."""
+    if house.remote:
+        pytest.skip("a command that nobody knows has no form in which it could be sent")
     store = FailingStore(house.world.store())
     ledger = house.ledger(store=store)
     ledger.record([wire("warm-up")])

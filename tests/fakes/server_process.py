@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,8 +104,17 @@ class ServerProcess:
             self.process.stdout.close()
         self._log.close()
 
+    def sequencer(self) -> int:
+        """Return the process id of the last sequencer that came up."""
+        return self.sequencers()[-1]
+
+    def sequencers(self) -> list[int]:
+        """Return the process ids of all sequencers that came up, in order."""
+        return [int(found) for found in re.findall(r"process (\d+) commits", self.log())]
+
     def workers(self) -> list[int]:
         """Return the process ids of its workers."""
+        beside = set(self.sequencers())
         found = []
         for folder in Path("/proc").iterdir():
             if not folder.name.isdigit():
@@ -114,7 +124,7 @@ class ServerProcess:
                 command = (folder / "cmdline").read_bytes()
                 if parent == self.process.pid and b"spawn_main" in command:
                     found.append(int(folder.name))
-        return sorted(found)
+        return sorted(set(found) - beside)
 
     def call(
         self,

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import psycopg
 from fakes.building import catalog
 from fakes.folding import Rows, memory_rows
+from fakes.remote import Remote
 
 from adapters.memory import MemoryPrices, MemoryStore
 from adapters.postgres.database import Database
@@ -15,6 +16,7 @@ from adapters.postgres.rows import balance_of, correction_of
 from ledger.application.engine import Ledger
 from ledger.application.ports import LedgerStore, StoredCommit, TenantRow
 from ledger.application.sequencer import Sequencer, TenantDefaults
+from ledger.application.watching import Watch
 from ledger.domain.balance import Balance
 from ledger.domain.catalog import Catalog
 from ledger.domain.entries import COMMIT_TOPIC, Entry, decode_commit
@@ -212,10 +214,12 @@ class House:
 
     Args:
         world: the database.
+        remote: whether their sequencers are behind sockets.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, remote: bool = False) -> None:
         self.world = world
+        self.remote = remote
         self.prices = world.prices
         self._ledgers: list[Ledger] = []
 
@@ -227,13 +231,18 @@ class House:
         retry_delays_s: tuple[float, ...] = (0.0, 0.0),
     ) -> Ledger:
         """Return the ledger of another process."""
-        sequencer = Sequencer(
-            store or self.world.store(),
-            self.prices,
-            defaults=TenantDefaults(timezone=timezone),
-            retry_delays_s=retry_delays_s,
-        )
-        ledger = Ledger(sequencer)
+        its_store = store or self.world.store()
+
+        def make(watch: Watch | None = None) -> Sequencer:
+            return Sequencer(
+                its_store,
+                self.prices,
+                defaults=TenantDefaults(timezone=timezone),
+                retry_delays_s=retry_delays_s,
+                watch=watch,
+            )
+
+        ledger = Ledger(Remote(make) if self.remote else make())
         self._ledgers.append(ledger)
         return ledger
 

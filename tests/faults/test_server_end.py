@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -195,6 +196,49 @@ def test_a_worker_that_dies_or_hangs_is_replaced_and_loses_nothing_that_was_answ
         assert f"process {dies}) has ended with code -9" in server.log()
         assert f"process {hangs}) has given no sign of life for 5 s" in server.log()
         assert f"process {hangs}) has ended with code -9" in server.log()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sequencer_that_dies_costs_its_callers_a_wait(ledger_url: str, workers: int) -> None:
+    """Nobody sees an error, and each hold is there once; SIGTERM alone does not end it."""
+    with running(ledger_url, "--workers", str(workers)) as server:
+        clients = gunners(server, server.ready["admin_key"])
+        for number in (1, 2):
+            wait_until(lambda number=number: shot(clients, number * SHOTS // 3))
+            os.kill(server.sequencer(), signal.SIGTERM)
+            os.kill(server.sequencer(), signal.SIGKILL)
+            wait_until(lambda number=number: len(server.sequencers()) == number + 1)
+        wait_until(lambda: shot(clients, SHOTS))
+        assert server.stop() == 0, server.log()
+        check_clients(clients, ledger_url)
+        assert [error for one in clients for error in one.lost] == []
+        *killed, last = server.sequencers()
+        for one in killed:
+            assert f"process {one} has ended with code -9" in server.log()
+        assert not _alive(last)
+
+
+def test_a_sequencer_ends_when_its_server_was_killed(ledger_url: str) -> None:
+    """And takes its socket with it."""
+    with running(ledger_url) as server:
+        sequencer = server.sequencer()
+        [folder] = {
+            Path(line.split()[-1]).parent
+            for line in Path("/proc/net/unix").read_text().splitlines()
+            if line.endswith("/sequencer") and _holds(sequencer, line.split()[6])
+        }
+        server.signal(signal.SIGKILL)
+        wait_until(lambda: not _alive(sequencer))
+        wait_until(lambda: not folder.exists())
+
+
+def _holds(pid: int, inode: str) -> bool:
+    """Return whether a process has a socket open."""
+    found = []
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(file))
+    return f"socket:[{inode}]" in found
 
 
 def test_workers_end_when_their_supervisor_was_killed(ledger_url: str) -> None:

@@ -62,6 +62,7 @@ def test_codes_that_name_a_member_are_one_series() -> None:
             queued_s=1.0,
             begun_s=1.5,
             done_s=2.0,
+            size=3,
         )
     )
     name = "tallybook_holds_total"

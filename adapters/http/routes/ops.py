@@ -53,6 +53,11 @@ def operations(
         del exchange
         if lifecycle.draining:
             raise HttpProblem("the server is ending; ask another one", code="draining")
+        if not services.ledger.reachable:
+            raise HttpProblem(
+                "the process that commits is starting; nothing can be recorded now",
+                code="not_ready",
+            )
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await asyncio.to_thread(services.reads.now)
