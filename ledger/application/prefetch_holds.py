@@ -183,7 +183,7 @@ def _usage_of_holds(
 ) -> None:
     """Add the usage events that captures and expiries of the holds at hand restate or record."""
     tenant_id = work.state.tenant_id
-    for hold in _holds(work):
+    for hold in holds_at_hand(work):
         if hold.usage[0]:
             targets[tenant_id, key_digest(*hold.usage)] = work
             places[tenant_id, hold.usage_version] = work
@@ -211,7 +211,8 @@ def restating_captures(
     return targets
 
 
-def _holds(work: TenantWork) -> list[HoldState]:
+def holds_at_hand(work: TenantWork) -> list[HoldState]:
+    """Return the holds that a batch is about, as far as they are known."""
     guard = work.state.guard
     if guard is None:
         return []
@@ -222,7 +223,7 @@ def _holds(work: TenantWork) -> list[HoldState]:
 def instants(work: TenantWork, now: int) -> set[int]:
     """Return when usage of a tenant's holds is posted, or taken back: past periods and windows."""
     at = {now}
-    for hold in _holds(work):
+    for hold in holds_at_hand(work):
         if work.has_due or hold.status == EXPIRED:
             at.add(hold.expires_at)
     at.update(standing.occurred_at for standing in work.standing())
@@ -273,7 +274,7 @@ def _keys(work: TenantWork, at: Iterable[int], now: int) -> Iterable[CounterKey]
         for instant in at:
             if instant != now:
                 yield number, budget.window(zone, instant)
-    for hold in _holds(work):
+    for hold in holds_at_hand(work):
         for number, start, _ in hold.bindings:
             yield number, start
 
@@ -288,5 +289,5 @@ def second_capture(work: TenantWork, command: Command) -> bool:
 
 def hold_sessions(work: TenantWork) -> set[str]:
     """Return the sessions of the holds at hand."""
-    extras = (hold.extra for hold in _holds(work))
+    extras = (hold.extra for hold in holds_at_hand(work))
     return {extra.session for extra in extras if extra is not None and extra.session}

@@ -1,4 +1,4 @@
-"""Prefetch for plans: the running quantities upon which a batch's usage is charged.
+"""Prefetch for plans: running quantities that usage is charged upon, and what holds promise.
 
 Kept states have those of the current days. What is read is the first use of a charge in a period,
 past periods, and whatever another process changed.
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from ledger.application.ports import Batch
+from ledger.application.prefetch_holds import holds_at_hand
 from ledger.application.workingset import Prepared, TenantWork
+from ledger.domain.plan_rates import promised_key, reserved_key
 from ledger.domain.usage import RecordUsage
 
 
@@ -32,19 +34,19 @@ def load_running(
         return
     wanted: dict[str, set[str]] = {}
     for name, work in partial.items():
-        of_commits = set(_keys_of_commits(work))
-        if of_commits or work.state.plan is not None:
-            wanted[name] = of_commits
+        keys = {*_keys_of_commits(work), *_keys_of_holds(work, batch.opening.now)}
+        if keys or work.state.plan is not None:
+            wanted[name] = keys
             for instant in (batch.opening.now, *at.get(name, ())):
-                _add(wanted[name], work, instant)
+                _add(keys, work, instant)
     if not wanted:
         return
     for prepared in commands:
-        keys = wanted.get(prepared.tenant)
-        if keys is not None and type(prepared.command) is RecordUsage:
+        of = wanted.get(prepared.tenant)
+        if of is not None and type(prepared.command) is RecordUsage:
             occurred_at = prepared.command.event.occurred_at
             if occurred_at is not None:
-                _add(keys, partial[prepared.tenant], occurred_at)
+                _add(of, partial[prepared.tenant], occurred_at)
     missing = {
         (work.state.tenant_id, key): work
         for name, work in partial.items()
@@ -62,6 +64,23 @@ def _add(keys: set[str], work: TenantWork, at: int) -> None:
     days = plan.at(at) if plan is not None else None
     if days is not None:
         keys.update(days.keys(at))
+
+
+def _keys_of_holds(work: TenantWork, now: int) -> Iterator[str]:
+    """Yield the keys of what holds promise, and reserve: those at hand, and all open ones now."""
+    guard, plan = work.state.guard, work.state.plan
+    if not (work.holds or work.has_due):
+        return
+    days = plan.at(now) if plan is not None else None
+    promised = set(days.keys(now)) if days is not None else set()
+    at_hand = holds_at_hand(work)
+    if guard is not None and work.has_due:
+        at_hand += guard.due(now)
+    for hold in at_hand:
+        promised.update(key for key, _, _ in hold.promises)
+    for key in promised:
+        yield promised_key(key)
+        yield reserved_key(key)
 
 
 def _keys_of_commits(work: TenantWork) -> Iterator[str]:

@@ -12,13 +12,15 @@ from typing import TypeVar
 from ledger.application.ports import AuditRows, ProtectionHead
 from ledger.domain.credits import Grant
 from ledger.domain.holds import OPEN, STATUSES, HoldState, hold_body
+from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import AMOUNT_DECIMALS, scaled_text
 from ledger.domain.periods import LATEST_US
+from ledger.domain.plan_rates import is_amount, is_of_holds, promised_key, reserved_key
 from ledger.domain.protection import CounterKey, Protection
 
 Add = Callable[[str, str, object, object], None]
 """Takes a difference: code, what, expected, found."""
-_Key = TypeVar("_Key", int, bytes, CounterKey)
+_Key = TypeVar("_Key", int, str, bytes, CounterKey)
 _COUNTER = ("spent", "held", "fired", "ladder", "ceiling", "until")
 _NO_COUNTER = (0,) * len(_COUNTER)
 _AMOUNTS = ("amount", "held", "burned", "withdrawn", "lapsed")
@@ -146,15 +148,17 @@ def _members(grant: Grant) -> dict[str, object]:
 # -- what must hold of the fold itself ------------------------------------------------
 
 
-def check_reserved(*, guard: Protection, add: Add) -> None:
+def check_reserved(*, guard: Protection, running: Mapping[str, int], add: Add) -> None:
     """Check that what is reserved is what open holds reserve, and that no grant gave too much.
 
     Args:
         guard: as the log folds.
+        running: of plans' charges, as the log folds, by accumulator key.
         add: where to put what does not hold.
     """
     bound: dict[CounterKey, int] = {}
     allocated: dict[int, int] = {}
+    promised: dict[str, int] = {}
     for hold in guard.holds.values():
         if hold.status != OPEN:
             _released(hold, add)
@@ -163,6 +167,10 @@ def check_reserved(*, guard: Protection, add: Add) -> None:
             bound[number, start] = bound.get((number, start), 0) + amount
         for number, amount in hold.allocations:
             allocated[number] = allocated.get(number, 0) + amount
+        for charge, quantity, amount in hold.promises:
+            for name, part in ((promised_key(charge), quantity), (reserved_key(charge), amount)):
+                promised[name] = promised.get(name, 0) + part
+    _check_promised(promised, running, add)
     held = {key: counter.held for key, counter in guard.counters.items() if counter.held}
     bound = {key: amount for key, amount in bound.items() if amount}
     for key in _unequal(bound, held):
@@ -186,8 +194,17 @@ def check_reserved(*, guard: Protection, add: Add) -> None:
         add("credit", "what is owed", "at least 0", _amount(guard.credit.owed))
 
 
+def _check_promised(promised: Mapping[str, int], running: Mapping[str, int], add: Add) -> None:
+    promised = {key: number for key, number in promised.items() if number}
+    kept = {key: number for key, number in running.items() if number and is_of_holds(key)}
+    for key in _unequal(promised, kept):
+        decimals = AMOUNT_DECIMALS if is_amount(key) else QUANTITY_DECIMALS
+        said = (scaled_text(of.get(key, 0), decimals) for of in (promised, kept))
+        add("held", f"{' '.join(key.split())}, by its open holds", *said)
+
+
 def _released(hold: HoldState, add: Add) -> None:
-    if hold.bindings or hold.allocations:
+    if hold.bindings or hold.allocations or hold.promises:
         add("held", f"hold {hold.id}, {hold.status}", "nothing reserved", "something reserved")
 
 

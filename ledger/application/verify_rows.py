@@ -17,6 +17,7 @@ from ledger.domain.entries import Commit
 from ledger.domain.ledger import CorrectionState, LedgerState, Ref
 from ledger.domain.meters import QUANTITY_DECIMALS
 from ledger.domain.money import AMOUNT_DECIMALS, scaled_text
+from ledger.domain.plan_rates import is_amount
 from ledger.projections.usage_daily import Plan, RowKey, Rows, TenantView, fold
 
 _Key = TypeVar("_Key", int, str, bytes)
@@ -71,7 +72,8 @@ class _Comparison:
         there = {key: number for key, number in rows.accumulators.items() if number}
         for key in _unequal(running, there):
             name = "accumulator " + " ".join(key.split("\t"))
-            both = (_scaled(of.get(key), QUANTITY_DECIMALS) for of in (running, there))
+            decimals = AMOUNT_DECIMALS if is_amount(key) else QUANTITY_DECIMALS
+            both = (_scaled(of.get(key), decimals) for of in (running, there))
             self._add("accumulator", name, *both)
         unpriced = {key: usage for key, usage in state.unpriced.items() if usage is not None}
         for digest in _unequal(unpriced, rows.unpriced):
@@ -81,7 +83,7 @@ class _Comparison:
         self._conflicts(ledger, rows)
         compare_protection(guard=state.guard, rows=rows, add=self._add)
         if state.guard is not None:
-            check_reserved(guard=state.guard, add=self._add)
+            check_reserved(guard=state.guard, running=state.running, add=self._add)
 
     def _conflicts(self, ledger: Ledger, rows: AuditRows) -> None:
         for version, index in sorted(ledger.conflicts ^ rows.conflicts):

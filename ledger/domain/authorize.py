@@ -23,9 +23,11 @@ from ledger.domain.kept_asks import asked_before, differing_field, residue
 from ledger.domain.ladder import kept_back
 from ledger.domain.ledger import LedgerState
 from ledger.domain.money import scaled_text
+from ledger.domain.promises import share, unreserved
 from ledger.domain.protection import Protection
 from ledger.domain.protection_entries import (
     HoldAuthorized,
+    HoldPromised,
     HoldRefused,
 )
 from ledger.domain.shapes import CompiledShape
@@ -107,8 +109,12 @@ def authorize(
         residue(ask),
         asked.extra,
     )
+    entries: list[Entry] = [*defined, authorized]
+    promises = share(asked.promises, verdict.amount, asked.amount)
+    if promises:
+        entries.append(HoldPromised(command.hold, promises))
     detail = _answer(state, command.hold, verdict, asked, expires_at)
-    return Decision((*defined, authorized), Outcome("created", detail=detail), at=len(defined))
+    return Decision(tuple(entries), Outcome("created", detail=detail), at=len(defined))
 
 
 def _most_lease(guard: Protection, asked: Estimate) -> int:
@@ -254,7 +260,7 @@ def _simulated(
     told = {reason.name for reason in verdict.reasons}
     more = [
         claim.reason("applies", guard, now)
-        for claim in claims_of(guard, asked, now)
+        for claim in claims_of(guard, asked, now, unreserved(state, now))
         if claim.budget.terms.name not in told
     ]
     verdict.reasons = (*verdict.reasons, *more)

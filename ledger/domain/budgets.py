@@ -221,6 +221,7 @@ class Budget:
         stop_at: threshold of the first stop step, None for none.
         confirm_at: threshold of the first confirm step, None for none.
         downgrades: whether a step names a cheaper model.
+        whole: whether it counts all of the tenant's charge.
     """
 
     __slots__ = (
@@ -238,6 +239,7 @@ class Budget:
         "stop_at",
         "terms",
         "thresholds",
+        "whole",
     )
 
     def __init__(self, number: int, body: bytes, ladder: int = 0) -> None:
@@ -253,6 +255,7 @@ class Budget:
         self.terms = terms = terms_of(body)
         self.cap = terms.cap
         self.rolls = rolling(terms.window)
+        self.whole = (terms.scope, terms.measure, terms.filter) == ("tenant", CHARGE, Filter())
         self.thresholds = tuple(step.threshold(terms.limit) for step in terms.steps)
         self.first_threshold = min(
             (

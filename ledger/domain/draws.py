@@ -28,8 +28,9 @@ from ledger.domain.hold_usage import (
 from ledger.domain.holds import EXPIRED, OPEN, REFUSED, UNMATCHED, VOIDED, HoldAnswer, HoldState
 from ledger.domain.ledger import CorrectionState, LedgerState, standing_posting
 from ledger.domain.postings import rated_posting, reversal_of
+from ledger.domain.promises import lowered, taken
 from ledger.domain.protection import Protection
-from ledger.domain.protection_entries import Binding, HoldCaptured
+from ledger.domain.protection_entries import Binding, HoldCaptured, HoldPromised
 from ledger.domain.reversals import around
 from ledger.domain.shapes import CompiledShape
 from ledger.domain.usage import UsageEvent, key_digest, scaled_quantities
@@ -184,6 +185,9 @@ class Draw:
             if posted.first:
                 at += 1
         entries += posted.after
+        promised = self._promised(posted, final=final)
+        if promised is not None:
+            entries.append(promised)
         status = "captured"
         if unmatched:
             status = "captured_unmatched"
@@ -390,6 +394,20 @@ class Draw:
                 bindings.append((number, start, left))
         keeps = self._keeps(old, new, shape, final=final)
         return max(0, hold.amount - max(drawn, 0)), tuple(bindings), keeps
+
+    def _promised(self, posted: Posted, *, final: bool) -> HoldPromised | None:
+        """Return what the hold goes on promising; None where that stays as it is, or is over."""
+        hold = self.hold
+        if hold is None or hold.status != OPEN or final or not hold.promises:
+            return None
+        state, old = self.state, posted.old
+        old_shape = None if old is None else state.shapes[old.shape]
+        left = lowered(
+            hold.promises,
+            taken(old_shape, old, state.timezone),
+            taken(posted.shape, posted.new, state.timezone),
+        )
+        return None if left == hold.promises else HoldPromised(hold.id, left)
 
     def _unmatched(self) -> bool:
         """Tell whether usage came before the authorization, so that nothing was ever reserved."""

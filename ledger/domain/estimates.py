@@ -2,12 +2,13 @@
 
 The formula is quantity x rate = amount, summed over the meters; quantities are rounded as the
 price says. Prices that round over a session round an estimate as a session of its own. What a plan
-charges by what was used so far is estimated upon what is recorded by now: F(Q + q) - F(Q).
+charges by what was used so far is estimated upon what is recorded by now, and upon what open holds
+may use beside it: `ledger.domain.promises`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -17,6 +18,8 @@ from ledger.domain.catalog import Catalog, Rated
 from ledger.domain.entry_parts import Extra
 from ledger.domain.holds import HOLD_SOURCE, Ask, EstimateLine
 from ledger.domain.ledger import LedgerState, amounts_now
+from ledger.domain.promises import Part, upon_promises
+from ledger.domain.protection_entries import Promise
 from ledger.domain.shapes import CompiledShape
 from ledger.domain.usage import UsageEvent, scaled_quantities
 
@@ -32,6 +35,7 @@ class Estimate(msgspec.Struct, gc=False, frozen=True):
         amount: charge x 10^18.
         extra: attribution, with amounts by leaf where the shape rounds sessions.
         by_amount: nothing is known but the charge.
+        promises: what it may use of a plan's charges, and what of ``amount`` is for that.
     """
 
     shape: CompiledShape
@@ -41,6 +45,7 @@ class Estimate(msgspec.Struct, gc=False, frozen=True):
     amount: int
     extra: Extra | None
     by_amount: bool = False
+    promises: tuple[Promise, ...] = ()
 
     def needs(self, budget: Budget) -> int | None:
         """Return what the ask counts in a budget, in its measure; None where that is unknown."""
@@ -56,9 +61,7 @@ class Estimate(msgspec.Struct, gc=False, frozen=True):
                 and self.shape.cost_currency != budget.terms.currency
             ):
                 return None
-            # A plan's cheaper tier may give money back; a hold of it reserves nothing.
-            measured = budget.measured(self.shape, self.numbers, self.charge, self.cost, self.extra)
-            return max(measured, 0)
+            return budget.measured(self.shape, self.numbers, self.charge, self.cost, self.extra)
         terms = budget.terms
         if not terms.is_money or terms.filter.meters:
             return None
@@ -181,6 +184,7 @@ def of_numbers(
     *,
     now: int,
     so_far: Callable[[str], int] | None = None,
+    own: Mapping[str, Part] = {},
 ) -> Estimate:
     """Return the estimate of quantities that are rated already.
 
@@ -193,13 +197,17 @@ def of_numbers(
         extra: attribution.
         now: when the call is to be made.
         so_far: what a plan's charges hold so far, where that is not what the state says.
+        own: what the hold has of a plan's charges already; see `upon_promises`.
     """
+    promises: tuple[Promise, ...] = ()
     if shape.stateful:
         charges, costs, _ = amounts_now(state, shape, numbers, "", now, so_far)
+        if shape.tracks:
+            charges, promises = upon_promises(state, shape, numbers, charges, at=now, own=own)
         extra = msgspec.structs.replace(extra or Extra(), leaf_charges=charges, leaf_costs=costs)
         charge, cost = sum(charges), sum(costs)
-    amount = max(charge, 0) * shape.charge_factor
-    return Estimate(shape, numbers, charge, cost, amount, extra)
+    amount = charge * shape.charge_factor
+    return Estimate(shape, numbers, charge, cost, amount, extra, promises=promises)
 
 
 def formula(

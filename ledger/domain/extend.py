@@ -25,6 +25,7 @@ from ledger.domain.holds import (
 )
 from ledger.domain.ledger import LedgerState
 from ledger.domain.postings import without_posting
+from ledger.domain.promises import grown, taken, together, unreserved
 from ledger.domain.protection import Protection
 from ledger.domain.protection_entries import (
     Allocation,
@@ -32,6 +33,8 @@ from ledger.domain.protection_entries import (
     HoldEstimated,
     HoldExtended,
     HoldProgressed,
+    HoldPromised,
+    Promise,
     Reason,
 )
 from ledger.domain.usage import scaled_quantities
@@ -107,7 +110,15 @@ class _Extension:
         self.shape = state.shapes[hold.shape]
         self.standing = standing_of(state, hold, known)
         self.drawn = self._drawn_charge()
+        self.used = (
+            taken(self.standing.shape, self.standing.posting, state.timezone)
+            if self.standing is not None
+            else {}
+        )
         self.asked = self._estimate() if command.quantities else None
+        self.promises = self._promised()
+        self.missed = unreserved(state, now)
+        self.widened = self._widened()
 
     def _drawn_charge(self) -> int:
         """Return the charge that stands of the hold's usage."""
@@ -148,7 +159,21 @@ class _Extension:
             *(self.state, rated.shape, numbers, rated.charge, rated.cost, self.hold.extra),
             now=self.now,
             so_far=so_far,
+            own=together(self.hold.promises, self.used),
         )
+
+    def _promised(self) -> tuple[Promise, ...]:
+        """Return what the hold promises from now on."""
+        if self.asked is None:
+            return self.hold.promises
+        return grown(self.hold.promises, self.asked.promises, self.used)
+
+    def _widened(self) -> int:
+        """Return by how much open holds may come to more than is reserved, because of this."""
+        if self.promises == self.hold.promises:
+            return 0
+        of = {"without": self.hold.promises, "instead": self.promises}
+        return max(0, unreserved(self.state, self.now, **of) - self.missed)
 
     def _grown(self) -> tuple[tuple[Entry, ...], int, tuple[int, ...]]:
         """Return the estimate from now on: definition and number of its shape, quantities.
@@ -235,7 +260,10 @@ class _Extension:
             expires_at,
             estimate=formula(shape, asked.numbers, asked.extra) if asked is not None else (),
         )
-        entries = (*defined, entry, *estimated)
+        promised: tuple[Entry, ...] = ()
+        if self.promises != hold.promises:
+            promised = (HoldPromised(hold.id, self.promises),)
+        entries = (*defined, entry, *estimated, *promised)
         return Decision(entries, Outcome("extended", detail=detail), at=len(defined))
 
     def _ask(self, target: int) -> Estimate:
@@ -289,20 +317,22 @@ class _Extension:
                 limits = ceilings(self.guard, budget, self.now)
                 rooms += [limit - used for limit in limits if limit is not None]
         if self.guard.credit.required:
-            rooms.append(self.guard.credit.free(self.shape))
+            rooms.append(self.guard.credit.free(self.shape) - self.missed)
         return min(rooms, default=None)
 
     def _used(self, number: int, start: int) -> int:
         budget = self.guard.budgets[number]
+        missed = self.missed if budget.whole else 0
         if budget.rolls is not None:
-            return sum(self.guard.used(budget, self.now))
+            return sum(self.guard.used(budget, self.now)) + missed
         counter = self.guard.counters.get((number, start), _EMPTY)
-        return counter.spent + counter.held
+        return counter.spent + counter.held + missed
 
     def _refusal(self, number: int, start: int, more: int) -> Reason | None:
         """Return why one of the hold's budgets cannot reserve this much more."""
         budget = self.guard.budgets[number]
         terms = budget.terms
+        more += self.widened if budget.whole else 0
         if more <= 0 or terms.state == "ended":
             return None
         used = self._used(number, start)
@@ -322,10 +352,10 @@ class _Extension:
     def _credit(self, more: int) -> tuple[tuple[Allocation, ...], Reason | None]:
         credit = self.guard.credit
         had = self.hold.allocations
-        if more <= 0 or not credit.active:
+        if more + self.widened <= 0 or not credit.active:
             return had, None
-        free = credit.free(self.shape)
-        if credit.required and more > free:
+        free = credit.free(self.shape) - self.missed
+        if credit.required and more + self.widened > free:
             return had, Reason("credit", "credit", free, credit.owed, credit.held(), more, "charge")
         parts = dict(had)
         for number, part in credit.plan(self.shape, more)[0]:

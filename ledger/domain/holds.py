@@ -13,7 +13,7 @@ import msgspec
 
 from ledger.domain.entitlements import Entitlements
 from ledger.domain.entry_parts import Extra
-from ledger.domain.protection_entries import Allocation, Binding, Reason
+from ledger.domain.protection_entries import Allocation, Binding, Promise, Reason
 from ledger.domain.usage import DIGEST_BYTES, RESERVED_SOURCES, key_digest
 from ledger.domain.wide import narrowed, widened
 
@@ -75,6 +75,7 @@ class HoldState(msgspec.Struct, array_like=True, omit_defaults=True):
         late: captured after it was over.
         extra: attribution.
         by_event: a usage event came before the authorization and said what the call was.
+        promises: what it may still use of a plan's charges.
     """
 
     id: str
@@ -108,6 +109,7 @@ class HoldState(msgspec.Struct, array_like=True, omit_defaults=True):
     late: bool = False
     extra: Extra | None = None
     by_event: bool = False
+    promises: tuple[Promise, ...] = ()
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -401,11 +403,14 @@ class HoldAnswer(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
 
 
 def hold_body(hold: HoldState) -> bytes:
-    """Return the stored form of a hold's state."""
+    """Return the stored form of a hold's state; without promises, as before there were any."""
+    members = msgspec.structs.astuple(hold)
+    if not hold.promises:
+        members = members[:-1]
     try:
-        return _encoder.encode(hold)
+        return _encoder.encode(members)
     except OverflowError:
-        return _encoder.encode(widened(msgspec.to_builtins(hold, builtin_types=(bytes,))))
+        return _encoder.encode(widened(msgspec.to_builtins(members, builtin_types=(bytes,))))
 
 
 def hold_of(body: bytes) -> HoldState:

@@ -103,8 +103,8 @@ class LedgerState:
         pending: corrections whose event has not arrived.
         accumulators: running quantities x 10^6 of sessions, by accumulator key.
         plan: what the tenant's plan charges; None for list prices. As prices, no entry says it.
-        running: running quantities x 10^6 of the plan's charges, by accumulator key; the write
-            path loads those that it touches.
+        running: running quantities x 10^6 of the plan's charges, by accumulator key, and what open
+            holds promise and reserve of them; the write path loads those that it touches.
         ran: keys of those that a commit changed.
         partial: ``running`` has only what was loaded; else what it has not is 0.
         conflicts: conflicting payloads kept.
@@ -442,7 +442,12 @@ def _merged(
 
 
 def _fold_protection(state: LedgerState, entry: Entry, ref: Ref) -> None:
-    PROTECTION_FOLDS[type(entry)](state.protection(), entry, ref)
+    guard = state.protection()
+    PROTECTION_FOLDS[type(entry)](guard, entry, ref)
+    if guard.moved:
+        moved, guard.moved = guard.moved, []
+        for key, change in moved:
+            state.run_to({key: state.so_far(key) + change})
 
 
 _FOLDS = {

@@ -14,10 +14,10 @@ import msgspec
 
 from ledger.domain.charge_models import ChargeModel, amount_decimals
 from ledger.domain.errors import InvariantViolation
-from ledger.domain.meters import QUANTITY_DECIMALS
+from ledger.domain.meters import QUANTITY_DECIMALS, QUANTITY_LIMIT
 from ledger.domain.money import AMOUNT_DECIMALS, EXACT, from_scaled
 from ledger.domain.periods import day_of, hour_of
-from ledger.domain.tiers import ZERO
+from ledger.domain.tiers import ZERO, TierMode
 from ledger.domain.whole_charges import whole_charge
 
 RUNNING = "\t"
@@ -25,7 +25,38 @@ RUNNING = "\t"
 
 Those of sessions begin with the session's id, which is never empty.
 """
+_PROMISED = f"{RUNNING}promised\t"
+_RESERVED = f"{RUNNING}reserved\t"
+_MOST = QUANTITY_LIMIT * 10**QUANTITY_DECIMALS - 1
 _KEPT = 4096
+
+
+def promised_key(key: str) -> str:
+    """Return the accumulator key of what open holds may still use of a plan's charge.
+
+    Args:
+        key: of the charge's running quantity.
+    """
+    return _PROMISED + key[1:]
+
+
+def reserved_key(key: str) -> str:
+    """Return the accumulator key of what open holds have reserved for a plan's charge x 10^18.
+
+    Args:
+        key: of the charge's running quantity.
+    """
+    return _RESERVED + key[1:]
+
+
+def is_of_holds(key: str) -> bool:
+    """Tell whether an accumulator key is of what open holds promise, or have reserved."""
+    return key.startswith((_PROMISED, _RESERVED))
+
+
+def is_amount(key: str) -> bool:
+    """Tell whether what is kept under an accumulator key is an amount, not a quantity."""
+    return key.startswith(_RESERVED)
 
 
 class PlanRate(msgspec.Struct, frozen=True, array_like=True):
@@ -52,7 +83,7 @@ class Track:
         decimals: of its amounts.
     """
 
-    __slots__ = ("_known", "_prefix", "_step", "_whole", "decimals", "model", "rate")
+    __slots__ = ("_ends", "_known", "_prefix", "_step", "_whole", "decimals", "model", "rate")
 
     def __init__(self, rate: PlanRate) -> None:
         self.rate = rate
@@ -62,6 +93,7 @@ class Track:
         self._known: dict[int, int] = {}
         self._whole = whole_charge(self.model)
         self._step = 10 ** (AMOUNT_DECIMALS - self.decimals)
+        self._ends = _ends(self.model)
 
     def key(self, timezone: str, at: int) -> str:
         """Return the accumulator key of the running quantity at an instant.
@@ -96,6 +128,34 @@ class Track:
                 known = int(amount.scaleb(self.decimals, EXACT))
             self._known[quantity] = known
         return known
+
+    def most(self, start: int, end: int) -> int:
+        """Return the largest F of the running quantities from one to another.
+
+        F falls only where a volume price comes to a cheaper tier.
+
+        Args:
+            start: x 10^6.
+            end: x 10^6, not below ``start``; what is beyond any quantity counts as the last one.
+        """
+        last = min(end, max(start, _MOST))
+        peaks = [self.charge(one) for one in self._ends if start < one < last]
+        return max([self.charge(start), self.charge(last), *peaks])
+
+
+def _ends(model: ChargeModel) -> tuple[int, ...]:
+    """Return the last quantity x 10^6 of each tier of a volume price but the last; else nothing."""
+    if model.mode is not TierMode.VOLUME:
+        return ()
+    ends = []
+    for tier in range(len(model.tiers) - 1):
+        low, high = 0, _MOST
+        while low < high:
+            middle = (low + high + 1) // 2
+            billed = model.billed_quantity(from_scaled(middle, QUANTITY_DECIMALS))
+            low, high = (middle, high) if model.tier_at(billed) <= tier else (low, middle - 1)
+        ends.append(low)
+    return tuple(ends)
 
 
 @lru_cache(maxsize=16384)

@@ -25,6 +25,7 @@ from ledger.domain.holds import (
     hold_digest,
 )
 from ledger.domain.periods import LATEST_US
+from ledger.domain.plan_rates import promised_key, reserved_key
 from ledger.domain.protection_entries import (
     Allocation,
     Binding,
@@ -44,8 +45,10 @@ from ledger.domain.protection_entries import (
     HoldExpired,
     HoldExtended,
     HoldProgressed,
+    HoldPromised,
     HoldRefused,
     HoldVoided,
+    Promise,
 )
 from ledger.domain.shapes import CompiledShape
 
@@ -71,6 +74,8 @@ class Protection:
         entitlements_body: their stored form, b"" before any were set.
         capped: a cap was set, or waived in as many words.
         next_expiry: nothing expires before; may be too early, never too late.
+        moved: accumulator keys of plans' charges, and by how much the entry that was just folded
+            changes what open holds promise and reserve there.
         head_touched: ``capped``, ``next_expiry``, entitlements, credit policy or what is owed
             changed.
         stored: the ledger's row of it is written.
@@ -92,6 +97,7 @@ class Protection:
         "head_touched",
         "holds",
         "live",
+        "moved",
         "names",
         "next_expiry",
         "stored",
@@ -113,6 +119,7 @@ class Protection:
         self.entitlements_body = b""
         self.capped = False
         self.next_expiry = LATEST_US
+        self.moved: list[tuple[str, int]] = []
         self.head_touched = False
         self.stored = False
         self.touched_budgets: set[int] = set()
@@ -271,6 +278,22 @@ class Protection:
         hold.bindings = bindings
         hold.allocations = allocations
 
+    def _promise(self, hold: HoldState, promises: tuple[Promise, ...]) -> None:
+        """Let a hold promise this and nothing else."""
+        for sign, of in ((-1, hold.promises), (1, promises)):
+            for key, quantity, amount in of:
+                self.moved.append((promised_key(key), sign * quantity))
+                self.moved.append((reserved_key(key), sign * amount))
+        hold.promises = promises
+
+    def _end(self, hold: HoldState, status: str) -> None:
+        """Let a hold be over, so that it reserves nothing any more."""
+        hold.status = status
+        hold.amount = 0
+        self._keep(hold, (), ())
+        if hold.promises:
+            self._promise(hold, ())
+
     def _expires(self, at: int) -> None:
         if at < self.next_expiry:
             self.next_expiry = at
@@ -383,6 +406,10 @@ def _estimated(guard: Protection, entry: HoldEstimated, ref: _Ref) -> None:
     hold.shape, hold.quantities = entry.shape, entry.quantities
 
 
+def _promised(guard: Protection, entry: HoldPromised, ref: _Ref) -> None:
+    guard._promise(_open_hold(guard, entry.id, ref), entry.promises)
+
+
 def _progressed(guard: Protection, entry: HoldProgressed, ref: _Ref) -> None:
     hold = _open_hold(guard, entry.id, ref)
     hold.progress_step = entry.step
@@ -407,21 +434,18 @@ def _captured(guard: Protection, entry: HoldCaptured, ref: _Ref) -> None:
         hold.amount = entry.remaining
         if entry.final:
             hold.status = CAPTURED
+            guard._promise(hold, ())
 
 
 def _voided(guard: Protection, entry: HoldVoided, ref: _Ref) -> None:
     hold = guard._touch(entry.id)
     if hold.status not in (OPEN, UNMATCHED):
         raise InvariantViolation(f"hold {entry.id!r} is {hold.status} and voided at {ref}")
-    guard._keep(hold, (), ())
-    hold.amount = 0
-    hold.status = VOIDED
+    guard._end(hold, VOIDED)
 
 
 def _expired(guard: Protection, entry: HoldExpired, ref: _Ref) -> None:
     hold = _open_hold(guard, entry.id, ref)
-    hold.status = EXPIRED
-    hold.amount = 0
     if entry.meters:
         hold.captured_meters = entry.meters
         hold.captured = entry.quantities
@@ -429,7 +453,7 @@ def _expired(guard: Protection, entry: HoldExpired, ref: _Ref) -> None:
         hold.overrun = entry.overrun
         if entry.first:
             guard._awaiting = hold
-    guard._keep(hold, (), ())
+    guard._end(hold, EXPIRED)
 
 
 def _granted(guard: Protection, entry: CreditGranted, ref: _Ref) -> None:
@@ -471,6 +495,7 @@ FOLDS: dict[type, Callable[[Protection, Any, _Ref], None]] = {
     HoldRefused: _refused,
     HoldExtended: _extended,
     HoldEstimated: _estimated,
+    HoldPromised: _promised,
     HoldProgressed: _progressed,
     HoldCaptured: _captured,
     HoldVoided: _voided,

@@ -15,6 +15,9 @@ Binding = tuple[int, int, int]
 """Number of a budget, start of one of its windows, what is reserved there."""
 Allocation = tuple[int, int]
 """Number of a grant and what is reserved of it."""
+Promise = tuple[str, int, int]
+"""Of a plan's charge: its accumulator key, what a hold may still use of it x 10^6, and what the
+hold has reserved for that x 10^18, below zero where captures came to more."""
 
 
 class Reason(msgspec.Struct, gc=False, frozen=True, array_like=True):
@@ -440,6 +443,21 @@ class HoldEstimated(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=
     quantities: tuple[int, ...]
 
 
+class HoldPromised(msgspec.Struct, gc=False, frozen=True, array_like=True, tag=26):
+    """What an open hold may use of a plan's charges from now on; moves no money.
+
+    Follows the entry that changes what the hold reserves, where a plan charges its usage by what
+    was used so far. A hold that ends promises nothing any more.
+
+    Attributes:
+        id: of the hold.
+        promises: one for each charge and window.
+    """
+
+    id: str
+    promises: tuple[Promise, ...]
+
+
 ProtectionEntry = (
     BudgetSet
     | CapWaived
@@ -459,4 +477,5 @@ ProtectionEntry = (
     | CreditPolicySet
     | EntitlementsSet
     | HoldEstimated
+    | HoldPromised
 )

@@ -106,9 +106,10 @@ class PlanDays:
         id: tells stretches of one tenant apart, with whatever a charge depends on.
         start: first instant, microseconds since the epoch.
         end: first instant after it.
+        tracks: the charges that depend on what was used so far.
     """
 
-    __slots__ = ("_leaves", "_plan", "_rates", "_timezone", "_tracks", "end", "id", "start")
+    __slots__ = ("_leaves", "_plan", "_rates", "_timezone", "end", "id", "start", "tracks")
 
     def __init__(
         self, stretch: Stretch, period: BillingPeriod, timezone: str, plan: Plan | None
@@ -129,7 +130,7 @@ class PlanDays:
                 charge.name: price_of(charge, plan.name, stretch, period) for charge in plan.charges
             }
         rates = self._rates.values()
-        self._tracks = tuple(track_of(one) for one in rates if isinstance(one, PlanRate))
+        self.tracks = tuple(track_of(one) for one in rates if isinstance(one, PlanRate))
 
     @property
     def plain(self) -> bool:
@@ -153,7 +154,7 @@ class PlanDays:
 
     def keys(self, at: int) -> list[str]:
         """Return the accumulator keys that usage at an instant may need."""
-        return [track.key(self._timezone, at) for track in self._tracks]
+        return [track.key(self._timezone, at) for track in self.tracks]
 
 
 _LEAVES_KEPT = 10_000

@@ -129,7 +129,7 @@ class TierTable(
         """Return the parts of the charge for a quantity >= 0, tier by tier."""
         with localcontext(EXACT):
             if self.mode is TierMode.VOLUME:
-                index = self._tier_at(quantity)
+                index = self.tier_at(quantity)
                 fee = bool(quantity) or self.flat_at_zero
                 return _volume_parts(index, self.tiers[index], quantity, fee)
             return self._graduated_parts(quantity)
@@ -139,8 +139,8 @@ class TierTable(
         with localcontext(EXACT):
             return sum((part.amount for part in self.parts(quantity)), ZERO)
 
-    def _tier_at(self, quantity: Decimal) -> int:
-        """Return the position of the tier that a whole quantity falls into."""
+    def tier_at(self, quantity: Decimal) -> int:
+        """Return the position of the tier that a whole quantity of billed units falls into."""
         for index, tier in enumerate(self.tiers):
             if tier.up_to is None or quantity < tier.up_to:
                 return index
@@ -151,7 +151,7 @@ class TierTable(
     def _graduated_parts(self, quantity: Decimal) -> tuple[ChargePart, ...]:
         parts: list[ChargePart] = []
         start = ZERO
-        for index in range(self._tier_at(quantity) + 1):
+        for index in range(self.tier_at(quantity) + 1):
             tier = self.tiers[index]
             end = quantity if tier.up_to is None else min(quantity, tier.up_to)
             fee = index > 0 or bool(quantity) or self.flat_at_zero

@@ -1,6 +1,8 @@
 """Verdicts: what a cap, credit and entitlements say of an estimate. Pure.
 
-A call is bound to every budget that applies and to credit, or to nothing.
+A call is bound to every budget that applies and to credit, or to nothing. What open holds may come
+to beyond what they have reserved counts as held in budgets of all of the tenant's charge, and is
+not free in credit.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from ledger.domain.catalog import Catalog
 from ledger.domain.estimates import Estimate, ask_extra, estimate
 from ledger.domain.holds import AVAILABLE, Ask, AuthorizeHold
 from ledger.domain.ledger import LedgerState
+from ledger.domain.promises import unreserved
 from ledger.domain.protection import Protection
 from ledger.domain.protection_entries import Allocation, Binding, Reason
 
@@ -28,7 +31,7 @@ class Claim(msgspec.Struct, gc=False):
         budget: that applies.
         need: in its measure; None where it is unknown.
         spent: in the window of now.
-        held: in the window of now.
+        held: in the window of now, with what open holds have not reserved yet.
         stop: nothing passes it; None for none.
         confirm: what passes it needs a person; None for none.
     """
@@ -102,14 +105,16 @@ def judge(
     if missing:
         reasons = tuple(Reason("entitlement", name) for name in missing)
         return Verdict("denied_no_entitlement", DENY, reasons=reasons), asked, ""
-    claims = claims_of(guard, asked, now)
+    missed = unreserved(state, now)
+    claims = claims_of(guard, asked, now, missed)
     cheaper = _downgrade(claims, asked)
-    verdict = _verdict(guard, claims, asked, ask, now)
+    verdict = _verdict(guard, claims, asked, ask, now, missed)
     if cheaper and ask.quantities:
         other = estimate(state, catalog, ask, now=now, model=cheaper, extra=ask_extra(ask))
         if not other.shape.unpriced and other.amount < asked.amount:
             missing = _not_entitled(guard, other, ask)
-            instead = _verdict(guard, claims_of(guard, other, now), other, ask, now)
+            claims = claims_of(guard, other, now, missed)
+            instead = _verdict(guard, claims, other, ask, now, missed)
             reason = Reason("downgrade", cheaper, asked=asked.amount, measure=CHARGE)
             instead.reasons = (reason, *instead.reasons)
             if not missing and instead.decision in (ALLOW, "allow_partial"):
@@ -134,12 +139,20 @@ def _not_entitled(guard: Protection, asked: Estimate, ask: Ask) -> list[str]:
     )
 
 
-def claims_of(guard: Protection, asked: Estimate, now: int) -> list[Claim]:
-    """Return what an ask needs of every budget that applies, in order."""
+def claims_of(guard: Protection, asked: Estimate, now: int, missed: int) -> list[Claim]:
+    """Return what an ask needs of every budget that applies, in order.
+
+    Args:
+        guard: of the ledger.
+        asked: the estimate.
+        now: of the decision.
+        missed: what open holds may come to beyond what they have reserved.
+    """
     claims = []
     for budget in guard.live:
         if asked.applies(budget):
             spent, held = guard.used(budget, now)
+            held += missed if budget.whole else 0
             stop, confirm = ceilings(guard, budget, now)
             claims.append(Claim(budget, asked.needs(budget), spent, held, stop, confirm))
     return claims
@@ -172,7 +185,7 @@ def _downgrade(claims: list[Claim], asked: Estimate) -> str:
 
 
 def _verdict(
-    guard: Protection, claims: list[Claim], asked: Estimate, ask: Ask, now: int
+    guard: Protection, claims: list[Claim], asked: Estimate, ask: Ask, now: int, missed: int
 ) -> Verdict:
     credit = guard.credit
     required = credit.required
@@ -192,7 +205,7 @@ def _verdict(
     if closed:
         reasons = [claim.reason("budget_closed", guard, now) for claim in closed]
         return Verdict("denied_budget_closed", DENY, reasons=tuple(reasons))
-    free = credit.free(asked.shape) if credit.active else 0
+    free = credit.free(asked.shape) - missed if credit.active else 0
     wanted = asked.amount
     if ask.amount == AVAILABLE:
         left = _left(claims, free if required else None)

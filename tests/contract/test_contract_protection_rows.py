@@ -8,7 +8,7 @@ import pytest
 from fakes.stores import Broken
 from fakes.worlds import House
 
-from ledger.application.ports import LedgerStore, LedgerWrite, NewKey
+from ledger.application.ports import Batch, LedgerStore, LedgerWrite, NewKey
 from ledger.application.prefetch_holds import DUE_AT_ONCE
 from ledger.application.recorded import taken_key
 from ledger.application.replay import replay
@@ -25,6 +25,7 @@ from ledger.domain.entries import (
 from ledger.domain.entry_parts import Extra
 from ledger.domain.holds import hold_digest
 from ledger.domain.ledger import LedgerState, evolve
+from ledger.domain.plan_rates import promised_key, reserved_key
 from ledger.domain.protection import Protection
 from ledger.domain.protection_entries import (
     Allocation,
@@ -44,6 +45,7 @@ from ledger.domain.protection_entries import (
     HoldExpired,
     HoldExtended,
     HoldProgressed,
+    HoldPromised,
     HoldRefused,
     HoldVoided,
 )
@@ -58,6 +60,9 @@ WINDOW = 1_793_491_200_000_000
 FAR = AT + 10**15
 """Decades later: what expires then is open whatever the clock says."""
 USER = Extra(user="ann")
+CHARGES = [f"\tplan/team@1#{name}:2026-11-01/2026-12-01\t" for name in ("tokens", "calls")]
+RUNNING = [key(charge) for charge in CHARGES for key in (promised_key, reserved_key)]
+"""Accumulator keys of what holds promise, and reserve, of two of a plan's charges."""
 SHAPE = Shape(
     *("gateway", "openai", "gpt", "", "", False, "", "ok", 1, "tenant", False),
     meters=("tokens.input",),
@@ -121,7 +126,13 @@ def load(store: LedgerStore, digests: Collection[bytes], tenant: str = "acme") -
             guard.holds = {digest: hold for (_, digest), hold in holds.items()}
             counters = batch.counters(places)
             guard.counters = {place: counter for (_, place), counter in counters.items()}
+        _load_running(state, batch)
         return state
+
+
+def _load_running(state: LedgerState, batch: Batch) -> None:
+    found = batch.running([(state.tenant_id, key) for key in RUNNING])
+    state.running.update((key, number) for (_, key), number in found.items())
 
 
 def commit(store: LedgerStore, *entries: Entry, tenant: str = "acme") -> LedgerState:
@@ -142,6 +153,7 @@ def commit(store: LedgerStore, *entries: Entry, tenant: str = "acme") -> LedgerS
                 state.guard.holds[digest] = hold
             for (_, place), counter in batch.counters([(number, one) for one in places]).items():
                 state.guard.counters[place] = counter
+        _load_running(state, batch)
         for (_, period), balance in batch.balances([(state.tenant_id, "2026-11")]).items():
             state.balances[period] = balance
         keys, shapes = _folded(state, written)
@@ -209,7 +221,12 @@ def assert_read_as_folded(house: House, tenant: str = "acme") -> Protection:
     assert state.guard is not None
     there = load(house.world.store(), state.guard.holds, tenant)
     assert said(there.guard) == said(state.guard)
+    assert _numbers(there) == _numbers(state)
     return state.guard
+
+
+def _numbers(state: LedgerState) -> dict[str, int]:
+    return {key: number for key, number in state.running.items() if number}
 
 
 BOUND = ((0, WINDOW, 5 * MONEY), (1, 0, 2 * MONEY))
@@ -262,7 +279,9 @@ def test_every_change_is_read_as_it_was_written(house: House) -> None:
     life: list[list[Entry]] = [
         [
             authorized(bindings=BOUND, allocations=((0, 4 * MONEY), (1, MONEY))),
+            HoldPromised("h-1", ((CHARGES[0], 2**66, 4 * MONEY), (CHARGES[1], 0, -(2**70)))),
             authorized("h-2", expires_at=FAR - 2, bindings=((0, WINDOW, 1),)),
+            HoldPromised("h-2", ((CHARGES[0], 5, MONEY),)),
             BudgetStepReached(0, WINDOW, 2, "stop", 100 * MONEY, 101 * MONEY, AT),
         ],
         [
@@ -271,6 +290,7 @@ def test_every_change_is_read_as_it_was_written(house: House) -> None:
                 *(((0, WINDOW, 2**70), (1, 0, 3 * MONEY)), ((0, 6 * MONEY),)),
             ),
             HoldProgressed("h-2", 1, AT, ("tokens.input",), (2**66,)),
+            HoldPromised("h-1", ((CHARGES[1], 3, 2**70 + 1),)),
             BudgetConfirmed("c-1", 0, WINDOW, 2**70, FAR, "ann", "", bytes(16)),
         ],
         [BudgetSet(0, terms(limit=200 * MONEY)), EntitlementsSet(b'{"default":"deny"}', "ann")],

@@ -19,13 +19,19 @@ from ledger.domain.protection import Protection
 from ledger.domain.protection_commands import SetBudget
 
 START = us("2026-11-23T10:10:00Z")
-CATALOG = Catalog(
-    row
-    for model, meters in PRICES.items()
-    for meter, price in meters.items()
-    for row in both(meter, price.sell, price.cost, model=model)
-)
-"""The model's prices."""
+
+
+def catalog() -> Catalog:
+    """Return the model's prices."""
+    return Catalog(
+        row
+        for model, meters in PRICES.items()
+        for meter, price in meters.items()
+        for row in both(meter, price.sell, price.cost, model=model)
+    )
+
+
+CATALOG = catalog()
 
 
 class World:
@@ -34,14 +40,18 @@ class World:
     def __init__(self) -> None:
         self.now = START
         self.store = MemoryStore(clock=lambda: self.now)
-        self.sequencers = [
-            Sequencer(self.store, MemoryPrices(self.store, CATALOG), retry_delays_s=())
-            for _ in range(2)
-        ]
+        self.sequencers = self.sequencers_of()
         self.turn = 0
         self.state = LedgerState(1, "")
         self.log: list[Any] = []
         self.run(OpenLedger("acme", "USD", "UTC", "default"))
+
+    def sequencers_of(self) -> list[Sequencer]:
+        """Return both processes."""
+        return [
+            Sequencer(self.store, MemoryPrices(self.store, CATALOG), retry_delays_s=())
+            for _ in range(2)
+        ]
 
     def run(self, command: Command) -> Outcome:
         """Run one command, in one process and the other by turns."""

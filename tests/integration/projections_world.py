@@ -67,8 +67,8 @@ class World:
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
-        self._prices = _Prices()
-        self.ledger = Ledger(Sequencer(self.database.store, self._prices))
+        self.prices = _Prices()
+        self.ledger = Ledger(Sequencer(self.database.store, self.prices))
         self.reads = PostgresReads(self.database)
         self.store = PostgresProjections(self.database)
 
@@ -82,7 +82,7 @@ class World:
 
     def price(self, prices: Catalog) -> None:
         """Approve other prices, which a price book's event in the log announces."""
-        self._prices.catalog = prices
+        self.prices.catalog = prices
         recorder = self.database.recorder
         version = len(recorder.select_events("prices-openai"))
         with self.database.connect(purpose="test", autocommit=False) as connection:

@@ -180,6 +180,39 @@ def test_holds_budgets_and_credit_count_what_the_plan_charges(url: str) -> None:
         assert differences(tallybook, "dune") == []
 
 
+def test_two_processes_promise_the_included_units_once(url: str) -> None:
+    """What calls in flight hold is a row that either process reads, and verify compares."""
+    with open_ledger(url) as first, open_ledger(url) as second:
+        subscribe(first, "lark", datetime.now(UTC).date().replace(day=1))
+        first.budgets.set({"cap": "5"}, tenant="lark", name="cap", by="ann")
+
+        def ask(tallybook: Tallybook, hold: str, tokens: int) -> tuple[str, int]:
+            quantities = {"tokens.input": str(tokens)}
+            asked = {"hold": hold, "provider": "nobody", "model": "unheard-of"}
+            outcome = tallybook.holds.authorize({**asked, "quantities": quantities}, tenant="lark")
+            assert isinstance(outcome.detail, HoldAnswer)
+            return outcome.detail.decision, outcome.detail.amount
+
+        def capture(tallybook: Tallybook, hold: str, tokens: int, final: bool) -> None:
+            document = {"capture": f"k-{hold}-{tokens}", "quantities": {"tokens.input": tokens}}
+            tallybook.holds.capture({**document, "final": final}, tenant="lark", hold=hold)
+
+        assert ask(first, "h-1", 500) == ("allow", 0)
+        assert ask(second, "h-2", 500) == ("allow", 0)
+        assert ask(first, "h-3", 500) == ("allow", 5 * 10**18)
+        capture(second, "h-3", 200, False)
+        assert differences(first, "lark") == []
+        capture(first, "h-3", 500, True)
+        assert ask(second, "h-4", 1) == ("deny", 0)
+        second.holds.void({"void": "v-1"}, tenant="lark", hold="h-1")
+        assert ask(first, "h-5", 500) == ("allow", 5 * 10**18)
+        assert differences(second, "lark") == []
+        for hold in ("h-5", "h-2"):
+            capture(second, hold, 500, True)
+        assert charged(first, "lark") == Decimal(5)
+        assert differences(first, "lark") == []
+
+
 def test_what_all_drafts_say_is_what_the_ledgers_charged(url: str) -> None:
     """Of tenants with a plan and without, with a reversal, and before anything is billed."""
     with open_ledger(url) as tallybook:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import psycopg
 import pytest
+from fakes.billing_world import TEAM
 from fixtures_postgres import Run
 from projections_world import World, catalog, correction, usage, world
 
@@ -20,8 +23,10 @@ from ledger.application.documents.events import Listing
 from ledger.application.explain import explain
 from ledger.application.protection import Holds
 from ledger.application.replay import Difference
+from ledger.application.sequencer import Sequencer
 from ledger.application.verify import VerifyReport, verify
 from ledger.application.verify_protection import check_reserved
+from ledger.domain.billing_calendar import Holding, Segment
 from ledger.domain.budgets import BudgetTerms, Filter, Step
 from ledger.domain.commands import Command
 from ledger.domain.credits import Grant
@@ -29,6 +34,7 @@ from ledger.domain.entitlements import Entitlements
 from ledger.domain.entries import decode_commit, stream_of
 from ledger.domain.holds import HOLD_SOURCE, ExpireHolds, HoldState, SetEntitlements
 from ledger.domain.periods import LATEST_US
+from ledger.domain.plans import plan_from_json
 from ledger.domain.protection import Protection
 from ledger.domain.protection_commands import (
     ConfirmBudget,
@@ -39,6 +45,7 @@ from ledger.domain.protection_commands import (
     WithdrawCredit,
 )
 from ledger.domain.protection_entries import CreditGranted, ProtectionEntry
+from ledger.domain.tenant_plans import TenantPlan
 
 USD = 10**18
 MILLION = "1000000"
@@ -207,6 +214,33 @@ def owe(desk: Desk) -> None:
     run(GrantCredit(tenant, "more", USD // 10))
 
 
+class OnePlan:
+    """Everybody is on a plan with included tokens; a `PlanSource`."""
+
+    def load(self, tenants: Mapping[int, str]) -> Mapping[int, TenantPlan]:
+        """Return it for all of them."""
+        plan = plan_from_json(json.dumps({**TEAM, "currency": "USD", "fees": []}))
+        first = date(2026, 1, 1)
+        held, cycles = (Holding(first, plan.name, 1),), (Segment(first, plan.cycle),)
+        return {
+            number: TenantPlan(held, cycles, timezone=zone, plan_of=lambda name, version: plan)
+            for number, zone in tenants.items()
+        }
+
+
+def promise(one: World, tenant: str) -> None:
+    """Leave calls in flight of a tenant with a plan: 900 and 600 of 1,000 included tokens."""
+    sequencer = Sequencer(one.database.store, one.prices, plans=OnePlan())
+    try:
+        holds = Holds(sequencer)
+        for hold, tokens in (("plan-1", "900"), ("plan-2", "600")):
+            document = {"hold": hold, "provider": "openai", "model": "chat"}
+            asked = {**document, "quantities": {"tokens.input": tokens}, "ttl": 86400}
+            assert holds.authorize(asked, tenant=tenant).status == "created"
+    finally:
+        sequencer.close()
+
+
 def let_expire(one: World, *tenants: str) -> None:
     """Wait for what is short, and let it expire."""
     time.sleep(1.1)
@@ -223,6 +257,7 @@ def full(postgres_run: Run) -> Iterator[World]:
         settle_holds(acme)
         owe(Desk(one, "birch"))
         Desk(one, "cobalt").run(WaiveCap("cobalt", "ann"))
+        promise(one, "cobalt")
         let_expire(one, "acme")
         acme.capture("left", "c-late", 100, "captured_late")
         correct_and_reverse(acme)
@@ -339,6 +374,16 @@ ROWS = [
     (f"UPDATE credit_grants SET held = 'NaN' WHERE {GRANT}", "grant", "held"),
     (f"DELETE FROM credit_grants WHERE {GRANT}", "grant", "credit_grants 0"),
     (f"UPDATE corrections SET reversal = NULL WHERE {REVERSED}", "correction", "corrections"),
+    (
+        "UPDATE accumulators SET quantity = quantity - 1 WHERE key LIKE 'promised\tplan/team%'",
+        "accumulator",
+        "promised plan/team@1#tokens:",
+    ),
+    (
+        "UPDATE accumulators SET quantity = 0 WHERE key LIKE 'reserved\tplan/team%'",
+        "accumulator",
+        "reserved plan/team@1#tokens:",
+    ),
 ]
 
 
@@ -449,7 +494,7 @@ def told(guard: Protection) -> set[tuple[str, str]]:
         assert expected != found
         said.add((code, what))
 
-    check_reserved(guard=guard, add=add)
+    check_reserved(guard=guard, running={}, add=add)
     return said
 
 

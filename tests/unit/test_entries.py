@@ -47,6 +47,7 @@ from ledger.domain.protection_entries import (
     HoldExpired,
     HoldExtended,
     HoldProgressed,
+    HoldPromised,
     HoldRefused,
     HoldVoided,
     Reason,
@@ -56,6 +57,7 @@ from ledger.domain.shapes import LeafRate, RateCard, Shape, compile_shape, shape
 GOLDEN = Path(__file__).parents[1] / "golden" / "commit-1.hex"
 PROTECTION_GOLDEN = Path(__file__).parents[1] / "golden" / "commit-2.hex"
 LATER_GOLDEN = Path(__file__).parents[1] / "golden" / "commit-3.hex"
+PROMISE_GOLDEN = Path(__file__).parents[1] / "golden" / "commit-4.hex"
 BEFORE = bytes(range(32))
 RECORDED_AT = 1_793_707_200_123_456
 
@@ -182,6 +184,9 @@ PROTECTION_ENTRIES: list[Entry] = [
 """Cost protection, likewise; and usage that credit paid."""
 LATER_ENTRIES: list[Entry] = [HoldEstimated("h-1", 3, (1_500_000, 2**70))]
 """Kinds that were added later."""
+PROMISES = (("\tplan/team@1#tokens:2026-11-01/2026-12-01\t", 2**70, -(2**70)), ("\tp", 1, 0))
+PROMISE_ENTRIES: list[Entry] = [HoldPromised("h-1", PROMISES), HoldPromised("h-2", ())]
+"""Likewise, later still."""
 
 
 def _golden(path: Path = GOLDEN) -> bytes:
@@ -190,7 +195,12 @@ def _golden(path: Path = GOLDEN) -> bytes:
 
 BOTH = pytest.mark.parametrize(
     ("path", "entries"),
-    [(GOLDEN, ENTRIES), (PROTECTION_GOLDEN, PROTECTION_ENTRIES), (LATER_GOLDEN, LATER_ENTRIES)],
+    [
+        (GOLDEN, ENTRIES),
+        (PROTECTION_GOLDEN, PROTECTION_ENTRIES),
+        (LATER_GOLDEN, LATER_ENTRIES),
+        (PROMISE_GOLDEN, PROMISE_ENTRIES),
+    ],
 )
 
 
@@ -223,7 +233,8 @@ def test_entries_are_encoded_as_they_were(path: Path, entries: list[Entry]) -> N
 def test_every_kind_of_entry_has_a_golden_example_and_a_tag_of_its_own() -> None:
     """A new kind needs a line above; a tag is never used twice."""
     kinds = list(Entry.__args__)
-    assert {type(entry) for entry in (*ENTRIES, *PROTECTION_ENTRIES, *LATER_ENTRIES)} == set(kinds)
+    examples = (*ENTRIES, *PROTECTION_ENTRIES, *LATER_ENTRIES, *PROMISE_ENTRIES)
+    assert {type(entry) for entry in examples} == set(kinds)
     tags = {kind.__name__: kind.__struct_config__.tag for kind in kinds}
     assert tags == {
         "LedgerOpened": 0,
@@ -252,13 +263,14 @@ def test_every_kind_of_entry_has_a_golden_example_and_a_tag_of_its_own() -> None
         "CreditPolicySet": 23,
         "EntitlementsSet": 24,
         "HoldEstimated": 25,
+        "HoldPromised": 26,
     }
 
 
 def test_every_member_of_cost_protection_has_a_golden_value_of_its_own() -> None:
     """A member that only ever holds its default could move to another place unseen."""
     seen: dict[tuple[str, str], set[object]] = {}
-    for entry in (*PROTECTION_ENTRIES[:-1], *LATER_ENTRIES):
+    for entry in (*PROTECTION_ENTRIES[:-1], *LATER_ENTRIES, *PROMISE_ENTRIES):
         for name in entry.__struct_fields__:
             seen.setdefault((type(entry).__name__, name), set()).add(repr(getattr(entry, name)))
     empty = {repr(value) for value in ("", b"", 0, (), ("", ""), None, False)}

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from ledger.application.ports import AuditRows, ProtectionHead
 from ledger.application.verify_protection import check_reserved, compare_protection, next_due
 from ledger.domain.budgets import BudgetTerms, Counter, terms_body
+from ledger.domain.entries import Entry
 from ledger.domain.entry_parts import Extra
 from ledger.domain.holds import CAPTURED, STATUSES, HoldState, hold_body, hold_digest
 from ledger.domain.ledger import LedgerState, evolve
 from ledger.domain.periods import LATEST_US
+from ledger.domain.plan_rates import promised_key, reserved_key
 from ledger.domain.protection import Protection
 from ledger.domain.protection_entries import (
     BudgetSet,
     CreditGranted,
     HoldAuthorized,
+    HoldPromised,
     HoldVoided,
 )
 
@@ -35,7 +38,16 @@ def authorized(id: str, expires_at: int) -> HoldAuthorized:
     )
 
 
-def protection() -> Protection:
+CHARGE = "\tplan/team@1#tokens:2026-11-01/2026-12-01\t"
+PROMISES = (
+    HoldPromised("h-1", ((CHARGE, 2_000_000, UNIT),)),
+    HoldPromised("h-2", ((CHARGE, 3_000_000, 5),)),
+)
+RUNNING = {CHARGE: 7, promised_key(CHARGE): 2_000_000, reserved_key(CHARGE): UNIT}
+"""What a ledger with those promises keeps of the charge once the second hold is over."""
+
+
+def protection(*more: Entry) -> Protection:
     """Return a ledger's protection: a budget, a grant, an open hold and one that is over."""
     state = LedgerState(1, "acme")
     for index, entry in enumerate(
@@ -44,6 +56,7 @@ def protection() -> Protection:
             CreditGranted(0, "g", "paid", 10 * UNIT, 0, AT, AT + 50, b"", "", "", bytes(16)),
             authorized("h-1", AT + 60),
             authorized("h-2", AT + 40),
+            *more,
             HoldVoided("h-2", "v-1", AT, "", False, bytes(16)),
         )
     ):
@@ -52,10 +65,10 @@ def protection() -> Protection:
     return state.guard
 
 
-def reserved(guard: Protection) -> Found:
+def reserved(guard: Protection, running: Mapping[str, int] | None = None) -> Found:
     """Return what the check of the fold says."""
     found: Found = []
-    check_reserved(guard=guard, add=lambda *said: found.append(said))
+    check_reserved(guard=guard, running=running or {}, add=lambda *said: found.append(said))
     return found
 
 
@@ -133,6 +146,33 @@ def test_what_is_reserved_must_be_the_sum_of_open_holds(
     damage(guard)
     [(code, _, left, right)] = reserved(guard)
     assert (code, left, right) == ("held", expected, found)
+
+
+@pytest.mark.parametrize(
+    ("key", "number", "expected", "found"),
+    [
+        (promised_key(CHARGE), 2_500_000, "2", "2.5"),
+        (reserved_key(CHARGE), UNIT - 1, "1", "0.999999999999999999"),
+    ],
+)
+def test_what_is_promised_of_a_plan_s_charge_must_be_the_sum_of_open_holds(
+    key: str, number: int, expected: str, found: str
+) -> None:
+    """A unit too many, or an amount too little, is told with the charge."""
+    guard = protection(*PROMISES)
+    assert reserved(guard, RUNNING) == []
+    [(code, what, left, right)] = reserved(guard, {**RUNNING, key: number})
+    assert (code, left, right) == ("held", expected, found)
+    assert what.startswith(f"{key[1:].split(maxsplit=1)[0]} {CHARGE.strip()}, by")
+
+
+def test_a_hold_that_is_over_promises_nothing() -> None:
+    """One that does is told."""
+    guard = protection(*PROMISES)
+    guard.holds[hold_digest("h-2")].promises = ((CHARGE, 1, 0),)
+    assert [(code, what) for code, what, *_ in reserved(guard, RUNNING)] == [
+        ("held", "hold h-2, voided")
+    ]
 
 
 @pytest.mark.parametrize("name", ["burned", "withdrawn", "lapsed"])
