@@ -105,7 +105,7 @@ def sizes_of(view: Mapping[str, Any], metrics: Metrics) -> dict[str, Any]:
     to find them; ``parts`` and ``detail_parts`` the tables, one after another. A part has the lines
     from ``first`` to before ``after`` and the heights of its ``rows``, the head's first, None where
     one is as high as it needs. One that is ``whole`` has a page, all its heights, and of details
-    the ``gaps`` before each text of a row.
+    the ``gaps`` between the first two texts of each row.
     """
     columns = _columns(view, metrics)
     room = _PAGE - sum(columns) - 2 * _INSET_X
@@ -116,7 +116,7 @@ def sizes_of(view: Mapping[str, Any], metrics: Metrics) -> dict[str, Any]:
         rows = [_row(line, metrics, room) for line in view["lines"]]
     return {
         "columns": columns,
-        "parts": _parts(rows, metrics.label + 2 * _INSET_Y, _masthead(view, metrics)),
+        "parts": _parts(rows, _head(view, metrics), _masthead(view, metrics)),
         "detail_parts": _detail_parts(view["details"], metrics),
     }
 
@@ -124,7 +124,7 @@ def sizes_of(view: Mapping[str, Any], metrics: Metrics) -> dict[str, Any]:
 def width_of(text: str, advances: Mapping[str, float], size: float) -> float:
     """Return the room that a text may need, in points: infinite where a character is unknown."""
     try:
-        return size * sum([advances[one] for one in text])
+        return size * sum(map(advances.__getitem__, text))
     except KeyError:
         return inf
 
@@ -157,6 +157,7 @@ def _columns(view: Mapping[str, Any], metrics: Metrics) -> list[float]:
     if view["counted"]:
         for head, name in (("Quantity", "quantity"), ("Unit price", "price")):
             notes = [note for line in lines for note in line[f"{name}_notes"]]
+            notes.append(view[f"{name}_head"])
             columns.append(_column(head, [line[name] for line in lines], notes, metrics))
     if view["taxed"]:
         columns.append(_column("Tax", [line["tax"] for line in lines], [], metrics))
@@ -207,6 +208,11 @@ def _row(line: Mapping[str, Any], metrics: Metrics, room: float) -> float | None
     return metrics.line + below + 2 * _INSET_Y
 
 
+def _head(view: Mapping[str, Any], metrics: Metrics) -> float:
+    noted = view["counted"] and (view["quantity_head"] or view["price_head"])
+    return metrics.label + (metrics.note if noted else 0) + 2 * _INSET_Y
+
+
 def _masthead(view: Mapping[str, Any], metrics: Metrics) -> float:
     """Return how high what is above the lines may be, infinite where that cannot be said."""
     names, values = zip(*view["meta"], strict=True) if view["meta"] else ((), ())
@@ -236,8 +242,8 @@ def _detail_parts(details: Sequence[Sequence[str]], metrics: Metrics) -> list[di
     if not details:
         return []
     height = metrics.detail + 2 * _DETAIL_INSET_Y
-    gaps = [_gaps(texts, metrics.regular) for texts in details]
-    head = _gaps(_DETAIL_HEADS, metrics.bold)
+    gaps = [_gap(texts, metrics.regular) for texts in details]
+    head = _gap(_DETAIL_HEADS, metrics.bold)
     if len(details) <= _OWN_PAGES or None in gaps or head is None:
         rows = [_detail_row(texts, metrics) for texts in details]
         return [_part(0, [None, *rows], whole=False)]
@@ -256,12 +262,15 @@ def _detail_row(texts: Iterable[str], metrics: Metrics) -> float | None:
     return metrics.detail + 2 * _DETAIL_INSET_Y
 
 
-def _gaps(texts: Iterable[str], advances: Mapping[str, float]) -> list[float] | None:
-    """Return the blanks before each text of a row, None where one needs more than its column."""
+def _gap(texts: Iterable[str], advances: Mapping[str, float]) -> float | None:
+    """Return the blank between two texts, the second of which ends with its column.
+
+    None where one of the three needs more than its column.
+    """
     widths = [width_of(text, advances, _DETAIL) for text in texts]
     for width, column in zip(widths, _DETAIL_COLUMNS, strict=True):
         if _OWN * width > column - 2 * _INSET_X:
             return None
     first, second, _ = widths
     right = _DETAIL_COLUMNS[0] + _DETAIL_COLUMNS[1] - 2 * _INSET_X
-    return [0, round(right - first - second, 3), 2 * _INSET_X]
+    return round(right - first - second, 3)

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from ledger.domain.invoice_parts import ServiceDays
-from ledger.domain.money import minor_units, plain
+from ledger.domain.money import minor_units, text
 
 WIDEST = 32
 """Small letters whose room a word may take in one piece; in more it gets places to break.
@@ -20,6 +20,8 @@ Such a place is a character that whoever copies the word copies too, so few word
 names of models are broken at their hyphens anyway.
 """
 _PIECE = 12
+_UNGROUPED = 3
+"""Characters of a whole number that needs no grouping."""
 BREAK = "\u200b"
 """Has no width, and a line may end there."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -33,9 +35,15 @@ _WORD = re.compile(r"[^\s-]+")
 
 def clean(value: str) -> str:
     """Return a text of one line that shows what it says and can be broken anywhere it must."""
+    if value.isascii() and value.isprintable() and all(map(_is_short, value.split(" "))):
+        return value  # as most are
     value = value.encode("utf-8", "replace").decode("utf-8")
     value = " ".join(_GONE.sub("", _BLANKS.sub(" ", value)).split())
     return _WORD.sub(lambda found: _breakable(found[0]), value)
+
+
+def _is_short(word: str) -> bool:
+    return 0 < 2 * len(word) <= WIDEST or (len(word) <= WIDEST and word.islower())
 
 
 def shortened(value: str, length: int) -> str:
@@ -59,9 +67,13 @@ def _breakable(word: str) -> str:
 
 def number(value: Decimal, *, decimals: int = 0) -> str:
     """Return a decimal in full, thousands grouped, with at least so many decimals: 1,234.50."""
-    shown = f"{plain(value):,f}".replace("-", "\u2212")
-    whole, _, fraction = shown.partition(".")
-    return shown if len(fraction) >= decimals else f"{whole}.{fraction.ljust(decimals, '0')}"
+    whole, _, fraction = text(value).partition(".")
+    if len(whole) > _UNGROUPED:
+        whole = f"{Decimal(whole):,f}"
+    whole = whole.replace("-", "\u2212")
+    if len(fraction) < decimals:
+        fraction = fraction.ljust(decimals, "0")
+    return f"{whole}.{fraction}" if fraction else whole
 
 
 def amount(value: Decimal, currency: str) -> str:

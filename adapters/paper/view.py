@@ -5,6 +5,7 @@ Nothing is computed here but how things are written; every amount is the documen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -41,6 +42,7 @@ _DETAILS_NOTE = (
     "Exact amounts are rounded once, half to even. Commits of the ledger and a digest pin the"
     " entries behind a line; a fee has none."
 )
+_SEVERAL = 2
 _UNIT = 20
 """Characters of a unit that have room beside a quantity."""
 
@@ -59,6 +61,7 @@ def view_of(invoice: Invoice, *, status: InvoiceStatus | None = None) -> dict[st
     named = f"{heading} {invoice.number}" if final else f"{heading} (draft)"
     seller = invoice.seller or Party()
     buyer = invoice.buyer or Party()
+    lines = [_line(invoice, line) for line in invoice.lines]
     return {
         "title": clean(named),
         "author": clean(seller.name),
@@ -76,7 +79,9 @@ def view_of(invoice: Invoice, *, status: InvoiceStatus | None = None) -> dict[st
         "currency": invoice.currency,
         "counted": any(line.quantity is not None for line in invoice.lines),
         "taxed": _taxed(invoice),
-        "lines": [_line(invoice, line) for line in invoice.lines],
+        "lines": lines,
+        "quantity_head": _shared(lines, "quantity"),
+        "price_head": _shared(lines, "price"),
         "totals": _totals(invoice),
         "sections": [section for section in _sections(invoice) if section["rows"]],
         "details_note": _DETAILS_NOTE,
@@ -170,6 +175,17 @@ def _line(invoice: Invoice, line: InvoiceLine) -> dict[str, Any]:
         "tax": _rate(line.tax),
         "amount": amount(line.amount, invoice.currency),
     }
+
+
+def _shared(lines: Sequence[dict[str, Any]], name: str) -> str:
+    """Take a note that all lines share from them, for the head of its column to have it once."""
+    notes = [line[f"{name}_notes"] for line in lines if line[name]]
+    if len(notes) < _SEVERAL or len(notes[0]) != 1 or any(one != notes[0] for one in notes):
+        return ""
+    for line in lines:
+        line[f"{name}_notes"] = []
+    shared: str = notes[0][0]
+    return shared
 
 
 def _quantity(line: InvoiceLine) -> tuple[str, list[str]]:

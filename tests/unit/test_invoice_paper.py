@@ -118,12 +118,21 @@ def test_a_page_shows_what_the_document_says() -> None:
         ("Amount due EUR", "130.84"),
     ]
     third = view["lines"][2]
-    assert (third["quantity"], third["price"], third["price_notes"], third["amount"]) == (
+    assert (third["quantity"], third["quantity_notes"], third["price"], third["amount"]) == (
         "12,345,678",
+        ["token"],
         "0.15",
-        ["per 1,000,000"],
         "1.85",
     )
+
+
+def test_what_all_lines_say_of_a_column_its_head_says_once() -> None:
+    """Of those that have a price or a quantity; others and a lone line keep their notes."""
+    view = view_of(samples.usual())
+    assert (view["quantity_head"], view["price_head"]) == ("", "per 1,000,000")
+    assert [line["price_notes"] for line in view["lines"]] == [[]] * 4
+    lone = view_of(samples.draft([samples.line("a", "1")]))
+    assert (lone["price_head"], lone["lines"][0]["price_notes"]) == ("", ["per 1,000,000"])
 
 
 def test_a_draft_is_marked_and_says_that_it_is_none() -> None:

@@ -137,7 +137,7 @@ def _unknown(view: dict[str, Any], _: Metrics) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "invoice",
     [
-        samples.long_invoice(50),
+        samples.long_invoice(75),
         samples.final(
             samples.draft([samples.line("a", "1.5")] * 70, notes=("n",)),
             buyer=Party(name="Buyer", address=("An address of many words " * 4,) * 3),
