@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from ledger.application.ports import (
     Batch,
+    KeyTaken,
     LedgerStore,
     LedgerWrite,
     Opening,
@@ -417,7 +418,7 @@ class _MemoryBatch:
         taken = self._tables.keys
         digests = {key.digest for key in write.keys}
         if len(digests) < len(write.keys) or any((row.tenant_id, key) in taken for key in digests):
-            raise InvariantViolation(f"a key of {state.tenant!r} is taken twice")
+            raise KeyTaken(f"a key of {state.tenant!r} is taken twice")
         first = len(self._tables.shapes.get(row.tenant_id, ()))
         if [number for number, _ in write.shapes] != list(range(first, len(state.shapes))):
             raise InvariantViolation(f"the shapes of {state.tenant!r} are not numbered gaplessly")

@@ -31,6 +31,7 @@ from adapters.postgres.rows import (
 from ledger.application.ports import (
     Batch,
     ConnectionLost,
+    KeyTaken,
     LedgerStore,
     LedgerWrite,
     Opening,
@@ -64,6 +65,7 @@ SESSION_SETTINGS = (
     "SET jit = off; SET plan_cache_mode = force_generic_plan;"
     "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '5min'"
 )
+_KEYS_CONSTRAINT = "usage_keys_pkey"
 _PASSING = (
     psycopg.errors.AdminShutdown,
     psycopg.errors.CrashShutdown,
@@ -135,6 +137,11 @@ class PostgresStore:
             if not lost and not isinstance(error, _PASSING):
                 raise
             raise ConnectionLost(f"the database connection was lost: {error}") from error
+        except psycopg.errors.UniqueViolation as error:
+            self.close()
+            if error.diag.constraint_name == _KEYS_CONSTRAINT:
+                raise KeyTaken(f"a key is taken already: {error.diag.message_detail}") from error
+            raise
         except BaseException:
             # Whatever state the connection is in, the next batch gets a fresh one.
             self.close()

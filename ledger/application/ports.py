@@ -37,6 +37,13 @@ class ConnectionLost(Unavailable):
     default_code = "database_connection_lost"
 
 
+class KeyTaken(Exception):
+    """A commit takes a key that is taken already; nothing of its batch was written.
+
+    No error of the ledger: who did not look the key up runs the batch again and looks.
+    """
+
+
 class Opening(msgspec.Struct, frozen=True):
     """What a batch learns when it holds the writer lock.
 
@@ -152,6 +159,7 @@ class Batch(Protocol):
 
         Raises:
             ConnectionLost: the connection broke; run the batch again.
+            KeyTaken: a key is taken already.
         """
         ...
 

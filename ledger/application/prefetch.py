@@ -56,7 +56,7 @@ def load_working_set(
     known: dict[str, int],
     catalog: Catalog,
     asked_holds: Collection[TenantKey] = (),
-) -> None:
+) -> bool:
     """Read whatever the commands bear upon and the kept states do not hold.
 
     Args:
@@ -67,6 +67,9 @@ def load_working_set(
         known: numbers of tenants whose keys were asked for on opening.
         catalog: prices.
         asked_holds: asked for on opening.
+
+    Returns:
+        Whether a key that was looked up is taken.
     """
     by_id = {work.state.tenant_id: work for work in works.values()}
     taken = batch.opening.keys
@@ -88,6 +91,7 @@ def load_working_set(
     load_counters(batch, works, at, now)
     _load_sessions(batch, commands, works, catalog)
     load_running(batch, commands, works, at)
+    return bool(taken)
 
 
 def _load_corrections(

@@ -27,6 +27,7 @@ from ledger.application.ports import (
     Batch,
     CatalogSource,
     ConnectionLost,
+    KeyTaken,
     LedgerStore,
     PlanSource,
     PolicySource,
@@ -39,6 +40,7 @@ from ledger.domain.catalog import DEFAULT_BOOK, Catalog
 from ledger.domain.commands import Command, OpenLedger, Outcome, tenant_of
 from ledger.domain.decide import decide
 from ledger.domain.default_cap import DefaultCap
+from ledger.domain.entries import stream_of
 from ledger.domain.errors import InvalidInput, Unavailable
 from ledger.domain.estimates import ask_event
 from ledger.domain.holds import AuthorizeHold
@@ -52,6 +54,10 @@ MAX_BATCH_COMMANDS = 4096
 """A batch takes waiting submissions until it has this many commands."""
 MAX_SUBMISSION_COMMANDS = 10_000
 """Most commands of one submission; it is never split over two commits."""
+UNLOOKED_COMMANDS = 500
+"""Batches of usage from so many commands on may go without looking their keys up."""
+UNLOOKED_AFTER = 8
+"""They do after so many batches of that size in a row that brought free keys only."""
 RETRY_DELAYS_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Waits between attempts of a batch whose connection was lost."""
 
@@ -163,6 +169,7 @@ class Sequencer:
         self._wake = threading.Condition()
         self._closing = False
         self._down = False
+        self._free_batches = 0
         # Held while the worker computes and free while it waits for the database. Callers who
         # prepare commands take it, so that they compute when the worker does not: otherwise
         # both share the interpreter at one time, and at the other nobody uses it.
@@ -367,13 +374,33 @@ class Sequencer:
         raise SequencerClosed("unreachable")  # pragma: no cover
 
     def _batch(self, commands: list[Prepared]) -> list[Outcome]:
-        known = self._known_tenants(commands)
-        keys = wanted_keys(commands, known)
+        """Decide and commit commands; return the answers.
+
+        Looking keys up is a third of the database's work, and where producers do not repeat
+        themselves it finds nothing. So once that was so for a while, large batches of usage are
+        decided as if all keys were free. The unique index has the last word: if one is taken,
+        nothing was committed, and the batch runs again with looking.
+        """
         guarded = [
             one
             for one in commands
             if type(one.command) is not RecordUsage or one.command.event.hold
         ]
+        large = len(commands) >= UNLOOKED_COMMANDS and not guarded
+        if large and self._free_batches >= UNLOOKED_AFTER:
+            try:
+                return self._commit(commands, guarded, look=False)
+            except KeyTaken:
+                self._free_batches = 0
+                decided = self._known_tenants(commands).values()
+                self._cache.drop([stream_of(tenant_id) for tenant_id in decided])
+        return self._commit(commands, guarded, look=True)
+
+    def _commit(
+        self, commands: list[Prepared], guarded: list[Prepared], *, look: bool
+    ) -> list[Outcome]:
+        known = self._known_tenants(commands)
+        keys = wanted_keys(commands, known) if look else []
         holds = wanted_holds(guarded, self._cache)
         with self._store.batch(since=self._cache.position, keys=keys, holds=holds) as batch:
             opening = batch.opening
@@ -386,13 +413,17 @@ class Sequencer:
             if any(prepared.tenant not in works for prepared in guarded):
                 here = [prepared for prepared in commands if prepared.tenant in works]
                 guarded = [prepared for prepared in guarded if prepared.tenant in works]
-            load_working_set(batch, here, guarded, works, known, catalog, holds)
+            taken = load_working_set(batch, here, guarded, works, known, catalog, holds)
             with self.deciding:
                 for work in works.values():
                     expire_due(work, catalog, opening.now)
                 outcomes = self._decide_all(commands, works, catalog, opening.now)
                 writes = [work.write(opening.now) for work in works.values() if work.entries]
             head = batch.write(writes) if writes else opening.head
+        if taken:
+            self._free_batches = 0
+        elif len(commands) >= UNLOOKED_COMMANDS:
+            self._free_batches += 1
         kept = (work.state for work in works.values() if work.state.version)
         self._cache.keep(kept, position=head)
         return outcomes
