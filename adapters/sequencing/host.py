@@ -35,6 +35,8 @@ from ledger.domain.errors import LedgerError
 
 OpenSequencer = Callable[[Watch], AbstractContextManager[Sequencer]]
 """Opens a sequencer that tells a watch of its batches; can be sent to another process."""
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that whole groups of processes get, and that are not for a sequencer."""
 _CHUNK = 1 << 18
 _log = logging.getLogger(__name__)
 
@@ -245,8 +247,10 @@ def live(
     It ends when whoever looks after it says so or is gone. Signals that end a whole group of
     processes are for that one: it still has requests in flight, which want to be answered.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in END_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    # Whoever started it has let them wait.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
     prepare()
     replies = Replies()
     try:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import socket
+import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Self
 
-from adapters.sequencing.host import OpenSequencer, live
+from adapters.sequencing.host import END_SIGNALS, OpenSequencer, live
+from adapters.sequencing.place import Place
 
 RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 """Waits before a process is replaced that died young; the last one repeats."""
 YOUNG_S = 10.0
 """A process that lives so long is not young any more."""
+LOOK_EVERY_S = 2.0
+"""Time between two looks at whether the socket is still there."""
 END_TIMEOUT_S = 20.0
 """How long the last batch may take when all is over; then the process is killed."""
 
@@ -36,33 +39,29 @@ class SequencerProcess:
     Args:
         open_sequencer: opens the sequencer there.
         prepare: called there first; can be sent to another process.
-        on_death: called when a process ended unasked.
 
     Attributes:
         path: of the socket, in a directory that only this user can enter.
         pid: of the process that runs now.
+
+    Raises:
+        NoPlace: ``socket_unavailable``, on entering.
     """
 
-    def __init__(
-        self,
-        open_sequencer: OpenSequencer,
-        prepare: Callable[[], None],
-        *,
-        on_death: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, open_sequencer: OpenSequencer, prepare: Callable[[], None]) -> None:
         self._open_sequencer = open_sequencer
         self._prepare = prepare
-        self._on_death = on_death
         self._ending, self._end = _spawn.Pipe(duplex=False)
         self._keeper = threading.Thread(target=self._keep, name="tallybook-keeper", daemon=True)
 
-    def __enter__(self) -> SequencerProcess:
-        self._directory = TemporaryDirectory(prefix="tallybook-", ignore_cleanup_errors=True)
-        self.path = str(Path(self._directory.name) / "sequencer")
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(self.path)
-        self._listener.listen(128)
-        self._start()
+    def __enter__(self) -> Self:
+        self._place = Place()
+        self.path = self._place.path
+        try:
+            self._start()
+        except BaseException:
+            self._place.close()
+            raise
         self._keeper.start()
         return self
 
@@ -75,8 +74,7 @@ class SequencerProcess:
             _log.error("the sequencer's process %d does not end; it is killed", self.pid)
             self._process.kill()
             self._process.join()
-        self._listener.close()
-        self._directory.cleanup()
+        self._place.close()
 
     @property
     def pid(self) -> int:
@@ -84,37 +82,76 @@ class SequencerProcess:
         return self._process.pid or 0
 
     def _start(self) -> None:
+        if not self._place.keep():
+            self._place.renew()
         theirs: Connection
         theirs, self._orders = _spawn.Pipe(duplex=False)
-        self._process: BaseProcess = _spawn.Process(
+        process: BaseProcess = _spawn.Process(
             target=live,
-            args=(self._open_sequencer, self._prepare, self._listener, theirs),
+            args=(self._open_sequencer, self._prepare, self._place.listener, theirs),
             name="tallybook-sequencer",
         )
-        self._process.start()
-        self._started_s = time.monotonic()
         # Only the process holds its end, so that each side sees the other one's death.
-        theirs.close()
+        with theirs, _end_signals_wait():
+            process.start()
+        self._process = process
+        self._started_s = time.monotonic()
 
     def _keep(self) -> None:
         young_deaths = 0
-        while True:
-            if self._ending in wait([self._process.sentinel, self._ending]):
-                return
+        while not self._over():
             self._process.join()
             young = time.monotonic() - self._started_s < YOUNG_S
             young_deaths = young_deaths + 1 if young else 0
-            delay_s = RESTART_DELAYS_S[min(young_deaths, len(RESTART_DELAYS_S) - 1)]
             _log.warning(
                 "the sequencer's process %d has ended with code %s; another one takes its place"
                 " in %g s",
                 self.pid,
                 self._process.exitcode,
-                delay_s,
+                _delay_s(young_deaths),
             )
-            self._on_death()
-            if self._ending.poll(delay_s):
-                return
             with suppress(OSError):
                 self._orders.close()
-            self._start()
+            while not self._ending.poll(_delay_s(young_deaths)):
+                try:
+                    self._start()
+                    break
+                except OSError as error:
+                    young_deaths += 1
+                    _log.error(
+                        "another sequencer cannot be started: %s; it is tried again in %g s",
+                        error,
+                        _delay_s(young_deaths),
+                    )
+            else:
+                return
+
+    def _over(self) -> bool:
+        """Wait until the process has ended; return whether the end of all came first."""
+        while True:
+            happened = wait([self._process.sentinel, self._ending], LOOK_EVERY_S)
+            if happened:
+                return self._ending in happened
+            if not self._place.keep():
+                _log.warning(
+                    "somebody has removed %s, by which the server's processes reach the"
+                    " sequencer; it is made again for another process",
+                    self.path,
+                )
+                self._process.kill()
+
+
+def _delay_s(young_deaths: int) -> float:
+    return RESTART_DELAYS_S[min(young_deaths, len(RESTART_DELAYS_S) - 1)]
+
+
+@contextmanager
+def _end_signals_wait() -> Iterator[None]:
+    """Let a process be started that no signal of a terminal or service manager ends on its way."""
+    # Its own start would let the signals through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
