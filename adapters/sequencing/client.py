@@ -276,15 +276,18 @@ class RemoteSequencer:
             done: list[_Sent] = []
             outcomes: list[Outcome] = []
             for answered in reply.answers:
-                sent = self._sent.pop(answered.number, None)
+                sent = self._sent.get(answered.number)
                 if sent is None:
                     # Sent again, and both were answered.
                     continue
+                # Who is answered is forgotten after that: what cannot be read ends the link.
                 if answered.failure is not None:
                     sent.fail(error_of(answered.failure))
+                    del self._sent[answered.number]
                     continue
                 found = decode_outcomes(answered)
                 sent.answer(found)
+                del self._sent[answered.number]
                 done.append(sent)
                 outcomes += found
             if done:
@@ -350,7 +353,8 @@ class RemoteSequencer:
                     raise
         except (OSError, TimeoutError):
             return None
-        return link
+        # A host that is gone since its greeting was missed by `lost`: this was no link of ours yet.
+        return None if transport.is_closing() else link
 
     def _fail(self, some: Sequence[_Sent], why: str) -> None:
         for one in some:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
+from typing import Any, cast
 
 import pytest
 from fakes.building import catalog, usage
@@ -14,11 +16,14 @@ from fakes.remote import Remote
 from fakes.stores import FailingStore
 
 from adapters.memory import MemoryPrices, MemoryStore
+from adapters.sequencing import client as client_module
 from adapters.sequencing.client import MAX_SENDS
-from adapters.sequencing.frames import Frames, frame
+from adapters.sequencing.frames import GREETING, Frames, frame
+from ledger.application.command_wire import Answered, decode_outcomes
 from ledger.application.ports import ConnectionLost
 from ledger.application.sequencer import Sequencer, SequencerClosed
 from ledger.application.watching import BatchDone, Unwatched, Watch
+from ledger.domain.commands import Outcome
 
 PATIENCE_S = 30.0
 
@@ -159,6 +164,50 @@ def test_a_batch_is_counted_by_one_of_its_clients(store: FailingStore) -> None:
     [batch] = told.batches
     assert (batch.size, batch.counted, len(batch.outcomes)) == (2, False, 2)
     assert batch.queued_s <= batch.begun_s <= batch.done_s
+
+
+def test_a_host_that_is_gone_after_its_greeting_is_none(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent on a connection that ended before its use: it would wait for ever."""
+
+    class Ended:
+        def is_closing(self) -> bool:
+            return True
+
+    async def find(client: Remote) -> object:
+        async def connected(make: Callable[[], asyncio.Protocol], _: str) -> object:
+            link = make()
+            link.connection_made(cast(Any, Ended()))
+            link.data_received(frame(GREETING))
+            link.connection_lost(None)
+            return Ended(), link
+
+        loop = asyncio.get_running_loop()
+        with monkeypatch.context() as changed:
+            changed.setattr(loop, "create_unix_connection", connected)
+            return await client._greeted()
+
+    with remote(store) as client:
+        found = asyncio.run_coroutine_threadsafe(find(client), client.loop).result(PATIENCE_S)
+        assert found is None
+
+
+def test_an_answer_that_cannot_be_read_is_asked_for_again(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that makes no sense is not the end of who waits for it."""
+    broken = [b"\xc1"]
+
+    def decode(answered: Answered) -> list[Outcome]:
+        if broken:
+            raise ValueError(broken.pop())
+        return decode_outcomes(answered)
+
+    monkeypatch.setattr(client_module, "decode_outcomes", decode)
+    with remote(store) as client:
+        [outcome] = client.submit([client.prepare(usage("read"))]).result(PATIENCE_S)
+        assert outcome.status == "duplicate"
 
 
 def test_messages_are_put_together_again_however_they_come() -> None:
