@@ -27,11 +27,7 @@ from ledger.application.command_wire import (
     error_of,
 )
 from ledger.application.ports import ConnectionLost
-from ledger.application.sequencer import (
-    MAX_SUBMISSION_COMMANDS,
-    RETRY_DELAYS_S,
-    SequencerClosed,
-)
+from ledger.application.sequencer import MAX_SUBMISSION_COMMANDS, SequencerClosed
 from ledger.application.watching import BatchDone, Unwatched, Watch
 from ledger.application.workingset import Prepared
 from ledger.domain.commands import Command, Outcome, tenant_of
@@ -41,6 +37,10 @@ START_TIMEOUT_S = 60.0
 """How long the first host may take until it is there."""
 GREETING_TIMEOUT_S = 5.0
 """How long a host may take to say that it is there, before it is tried again."""
+RETRY_DELAYS_S = (0.05, 0.2, 0.5, 1.0)
+"""Waits between attempts to reach a host; the last one repeats."""
+PATIENCE_S = 25.0
+"""How long callers wait for the next host before they are told that there is none."""
 MAX_SENDS = 4
 """How often commands are sent whose host dies under them: they may be what kills it."""
 LAST_ANSWERS_S = 5.0
@@ -114,7 +114,7 @@ class RemoteSequencer:
     Args:
         path: of the host's socket.
         watch: told of what was committed for this process.
-        retry_delays_s: waits between attempts to reach a host before callers are told.
+        patience_s: how long callers wait for the next host before they are told.
 
     Attributes:
         watch: the same.
@@ -126,12 +126,12 @@ class RemoteSequencer:
         path: str,
         *,
         watch: Watch | None = None,
-        retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.watch = watch or Unwatched()
         self.deciding = nullcontext()
         self._path = path
-        self._delays_s = tuple(retry_delays_s)
+        self._patience_s = patience_s
         self._numbers = count()
         self._sent: dict[int, _Sent] = {}
         self._out: list[_Sent] = []
@@ -321,16 +321,15 @@ class RemoteSequencer:
 
     async def _find_host(self) -> None:
         """Connect to a host, however long it takes; meanwhile callers are told after a while."""
-        tried = 0
-        while True:
-            link = await self._greeted()
-            if link is not None:
-                break
-            if tried == len(self._delays_s):
-                self._down = True
-                self._fail(list(self._sent.values()), "the sequencer's process cannot be reached")
-            await asyncio.sleep(self._delays_s[min(tried, len(self._delays_s) - 1)])
-            tried += 1
+        # By the clock, for a socket that nobody accepts from takes connections all the same.
+        giving_up = asyncio.get_running_loop().call_later(self._patience_s, self._give_up)
+        try:
+            tried = 0
+            while (link := await self._greeted()) is None:
+                await asyncio.sleep(RETRY_DELAYS_S[min(tried, len(RETRY_DELAYS_S) - 1)])
+                tried += 1
+        finally:
+            giving_up.cancel()
         self._down = False
         self._link = link
         given_up = [one for one in self._sent.values() if one.sends >= MAX_SENDS]
@@ -340,6 +339,10 @@ class RemoteSequencer:
         if again:
             self.watch.repeated()
             self._send(link, again)
+
+    def _give_up(self) -> None:
+        self._down = True
+        self._fail(list(self._sent.values()), "the sequencer's process cannot be reached")
 
     async def _greeted(self) -> _Link | None:
         loop = asyncio.get_running_loop()

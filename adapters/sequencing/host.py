@@ -265,5 +265,7 @@ def live(
                     path.unlink()
                     path.parent.rmdir()
     except Exception as error:
-        _log.error("the sequencer's process cannot go on: %s", error, exc_info=error)
+        # An error of the ledger's, such as a database that is away, says all there is to say.
+        trace = None if isinstance(error, LedgerError) else error
+        _log.error("the sequencer's process cannot go on: %s", error, exc_info=trace)
         os._exit(1)

@@ -69,7 +69,7 @@ class Remote(RemoteSequencer):
     Args:
         make: makes the host's sequencer.
         watch: of the client.
-        retry_delays_s: of the client.
+        patience_s: of the client.
 
     Attributes:
         listener: of the hosts.
@@ -81,11 +81,11 @@ class Remote(RemoteSequencer):
         make: MakeSequencer,
         *,
         watch: Watch | None = None,
-        retry_delays_s: tuple[float, ...] = (0.0, 0.05, 0.1),
+        patience_s: float = 30.0,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         path = str(Path(self._folder.name) / "socket")
-        super().__init__(path, watch=watch, retry_delays_s=retry_delays_s)
+        super().__init__(path, watch=watch, patience_s=patience_s)
         self._make = make
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, cast
 import pytest
 from fakes.building import catalog, usage
 from fakes.remote import Remote
+from fakes.server_process import wait_until
 from fakes.stores import FailingStore
 
 from adapters.memory import MemoryPrices, MemoryStore
@@ -45,13 +45,17 @@ class Told(Unwatched):
 
 
 @contextmanager
-def remote(store: FailingStore, watch: Watch | None = None) -> Iterator[Remote]:
+def remote(
+    store: FailingStore, watch: Watch | None = None, *, patience_s: float = PATIENCE_S
+) -> Iterator[Remote]:
     """Give a client, whose hosts share a store."""
     memory = store._store
     assert isinstance(memory, MemoryStore)
     prices = MemoryPrices(memory, catalog())
     made = Remote(
-        lambda watch: Sequencer(store, prices, watch=watch, retry_delays_s=()), watch=watch
+        lambda watch: Sequencer(store, prices, watch=watch, retry_delays_s=()),
+        watch=watch,
+        patience_s=patience_s,
     )
     try:
         yield made
@@ -127,21 +131,29 @@ def test_commands_under_which_hosts_die_are_given_back(store: FailingStore) -> N
         assert outcome.status == "accepted"
 
 
-def test_without_a_host_callers_are_told_after_a_while(store: FailingStore) -> None:
+@pytest.mark.parametrize("refused", [True, False])
+def test_without_a_host_callers_are_told_after_a_while(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
     """And those that come then at once; with the next host all is well by itself."""
-    with remote(store) as client:
+    # A connection that nobody accepts waits longer than callers do.
+    monkeypatch.setattr(client_module, "GREETING_TIMEOUT_S", 2 * PATIENCE_S)
+    with remote(store, patience_s=0.1) as client:
         host = client.host
         assert host is not None
-        client.listener.close()
+        if refused:
+            client.listener.close()
         host.die()
         client.host = None
-        with pytest.raises(ConnectionLost) as lost:
-            client.submit([client.prepare(usage("a"))]).result(PATIENCE_S)
-        assert lost.value.code == "sequencer_unreachable"
-        begun = time.monotonic()
-        with pytest.raises(ConnectionLost):
-            client.submit([client.prepare(usage("b"))]).result(PATIENCE_S)
-        assert time.monotonic() - begun < PATIENCE_S
+        for id in ("a", "b"):
+            with pytest.raises(ConnectionLost) as lost:
+                client.submit([client.prepare(usage(id))]).result(PATIENCE_S)
+            assert lost.value.code == "sequencer_unreachable"
+        if not refused:
+            client.replace_host()
+            wait_until(lambda: client.reachable)
+            [outcome] = client.submit([client.prepare(usage("c"))]).result(PATIENCE_S)
+            assert outcome.status == "accepted"
 
 
 def test_the_end_answers_what_waits_and_takes_nothing_more(store: FailingStore) -> None:
