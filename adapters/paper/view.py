@@ -286,5 +286,5 @@ def _detail(line: InvoiceLine) -> list[str]:
     if evidence is not None:
         query = evidence.query
         behind = f"{evidence.digest}  commits {query.after_commit + 1}\u2013{query.through_commit}"
-    priced = clean(f"{line.number}  {line.price_version}")
+    priced = clean(f"{line.number} {line.price_version}")
     return [priced, number(line.unrounded), behind]
