@@ -26,7 +26,7 @@ CHARACTERS: Final = (
 _TITLE, _NAME, _TEXT, _NOTE, _DETAIL = 22, 11, 9.5, 7.5, 6.5
 _MILLIMETRE = 72 / 25.4
 _PAGE = 174 * _MILLIMETRE
-_PAGE_HEIGHT = (297 - 44) * _MILLIMETRE
+_PAGE_HEIGHT = (297 - 44) * _MILLIMETRE - 0.5  # less what rounding may add
 _GUTTERS = 22
 """Between the title, the names and the values on its right."""
 _PARTY = (_PAGE - 24) / 2
@@ -36,8 +36,11 @@ _DETAIL_COLUMNS = (_PAGE - 132 * _MILLIMETRE, 34 * _MILLIMETRE, 98 * _MILLIMETRE
 _DETAIL_HEADS = ("Line and price", "Exact amount", "Evidence")
 _OWN_PAGES = 60
 """Details of more lines begin a page."""
-_PLACES = re.compile(rf"{BREAK}|(?<=[A-Za-z]-)(?=[A-Za-z])")
-"""Where a line may end within a word."""
+_PLACES = re.compile(
+    rf"{BREAK}|(?<=[A-Za-z]-)(?=[A-Za-z])"
+    r"|(?<=[^(\[{\"'\u00ab\u00a1\u00bf\u2014\u2018\u201c] )(?=[A-Za-z0-9(])"
+)
+"""Where a line may end by UAX 14, of many such places those that need no look at what is around."""
 _LEAST_DESCRIPTION = 160
 """Below it the columns share the page as typst finds best."""
 _OWN = 1.01
@@ -139,10 +142,10 @@ def _parts(rows: Sequence[float | None], head: float, above: float) -> list[dict
         if taken + row > _PAGE_HEIGHT and len(page) > 1:
             parts.append(_part(first, page, whole=True))
             first, taken, page = number, head, [head]
+        if taken + row > _PAGE_HEIGHT:
+            return [_part(0, [None, *rows], whole=False)]
         taken += row
         page.append(row)
-    if taken > _PAGE_HEIGHT:  # one row, higher than its page
-        return [_part(0, [None, *rows], whole=False)]
     return [*parts, _part(first, page, whole=True)]
 
 
@@ -184,16 +187,13 @@ def _lines(text: str, metrics: Metrics, size: float, room: float) -> float:
     if whole <= room:
         return 1
     lines, taken = 1, 0.0
-    blank = width_of(" ", metrics.any, size)
-    for word in text.split(" "):
-        for piece in _PLACES.split(word):
-            wide = width_of(piece, metrics.any, size)
-            if wide > room:
-                return inf
-            if taken + wide > room:
-                lines, taken = lines + 1, 0.0
-            taken += wide
-        taken += blank
+    for piece in _PLACES.split(text):
+        wide = width_of(piece, metrics.any, size)
+        if wide > room:
+            return inf
+        if taken + wide > room:
+            lines, taken = lines + 1, 0.0
+        taken += wide
     return lines
 
 

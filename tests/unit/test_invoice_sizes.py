@@ -111,8 +111,15 @@ def test_columns_that_are_not_known_are_left_to_typst(
 
 @pytest.mark.parametrize(
     "text",
-    ["gemini " * 30, "audio-native-dialog-" * 9, "AVATAR-Type (fjord) " * 12, "x" * 200],
-    ids=["blanks", "hyphens", "loose", "pieces"],
+    [
+        "gemini " * 30,
+        "audio-native-dialog-" * 9,
+        "AVATAR-Type (fjord) " * 12,
+        "x" * 200,
+        "tokens ) of ( model ! " * 9,
+        "cache : / 4 ; \u201c hit \u201d ' a ' ] " * 5,
+    ],
+    ids=["blanks", "hyphens", "loose", "pieces", "brackets", "marks"],
 )
 def test_a_text_of_many_lines_has_room_for_each(metrics: Metrics, text: str) -> None:
     """As typst breaks it, and one line too many at most."""
@@ -171,5 +178,16 @@ def test_no_page_holds_more_than_it_has_room_for(metrics: Metrics) -> None:
             assert part["after"] == following["first"]
             assert sum(following["rows"]) <= height
         for part, following in pairwise(parts[1:]):
-            assert sum(part["rows"]) + following["rows"][1] > height
+            assert sum(part["rows"]) + following["rows"][1] > height - 1
         assert parts[-1]["after"] == 300
+
+
+def test_a_row_that_no_page_holds_is_left_to_typst(metrics: Metrics) -> None:
+    """Wherever it stands, as is a table below a masthead that leaves it no room."""
+    plain, tall = samples.line("a", "1"), samples.line("gemini " * 900, "1")
+    for lines in ([tall, plain], [plain, tall], [plain, tall, plain]):
+        view = view_of(samples.final(samples.draft(lines)))
+        assert [part["whole"] for part in sizes_of(view, metrics)["parts"]] == [False]
+    view = view_of(_of("a"))
+    view["parties"][0]["rows"] = ["a"] * 70
+    assert [part["whole"] for part in sizes_of(view, metrics)["parts"]] == [False]
