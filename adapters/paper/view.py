@@ -39,10 +39,12 @@ _MARKS = {
     InvoiceStatus.DRAFT: "DRAFT",
 }
 _DETAILS_NOTE = (
-    "Exact amounts are rounded once, half to even. Commits of the ledger and a digest pin the"
-    " entries behind a line; a fee has none."
+    "Exact amounts are rounded once, half to even. Commits of the ledger and a digest, here its"
+    " first 16 digits, pin the entries behind a line; a fee has none."
 )
 _SEVERAL = 2
+_DIGITS = 16
+"""Digits of the digests of lines: people compare them, programs have the whole document."""
 _UNIT = 20
 """Characters of a unit that have room beside a quantity."""
 
@@ -285,6 +287,7 @@ def _detail(line: InvoiceLine) -> list[str]:
     behind = ""
     if evidence is not None:
         query = evidence.query
-        behind = f"{evidence.digest}  commits {query.after_commit + 1}\u2013{query.through_commit}"
+        pinned = evidence.digest[:_DIGITS]
+        behind = f"{pinned}  commits {query.after_commit + 1}\u2013{query.through_commit}"
     priced = clean(f"{line.number} {line.price_version}")
     return [priced, number(line.unrounded), behind]
