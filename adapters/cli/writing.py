@@ -22,7 +22,10 @@ def write_output(output: str, pieces: Iterable[bytes]) -> None:
     """
     if output == "-":
         for piece in pieces:
-            sys.stdout.buffer.write(piece)
+            left = memoryview(piece)
+            while left:
+                # With PYTHONUNBUFFERED a write ends where a signal stops the process.
+                left = left[sys.stdout.buffer.write(left) :]
         sys.stdout.buffer.flush()
         return
     body = b"".join(pieces)  # what fails while it is made leaves the file alone

@@ -277,8 +277,14 @@ def main() -> None:
     # Nothing here makes cycles but the decoder's errors.
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
-    with contextlib.suppress(OSError):
-        serve(sys.stdin.buffer, sys.stdout.buffer)
+    # Not `sys.stdout.buffer`: with PYTHONUNBUFFERED that is the file itself, whose write stops
+    # in the middle where a signal stops the process.
+    with (
+        open(0, "rb", closefd=False) as requests,
+        open(1, "wb", closefd=False) as answers,
+        contextlib.suppress(OSError),
+    ):
+        serve(requests, answers)
 
 
 if __name__ == "__main__":

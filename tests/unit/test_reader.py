@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 
 import pytest
 
@@ -59,6 +62,38 @@ def test_what_a_lost_reader_had_is_read_here() -> None:
         queued = [reader.read(lines) for _ in range(20)]
         assert before.result() == read_lines(lines)
         assert all(reading.result() == read_lines(lines) for reading in queued)
+
+
+def test_a_reader_that_is_stopped_and_goes_on_loses_no_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also with PYTHONUNBUFFERED, where a write of the interpreter's own output stops with it."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    lines = _lines(1_000)
+    wanted = read_lines(lines)
+    with EventReader() as reader:
+        assert reader.read(lines).result() == wanted
+        ended = threading.Event()
+
+        def stop_and_go() -> None:
+            while not ended.is_set():
+                for number in (signal.SIGSTOP, signal.SIGCONT):
+                    os.kill(reader.process.pid, number)
+                    ended.wait(0.001)
+
+        stopping = threading.Thread(target=stop_and_go)
+        stopping.start()
+        try:
+            for _ in range(15):
+                readings = [reader.read(lines) for _ in range(2)]
+                # Its answers do not fit in the pipe, so it is stopped within them.
+                ended.wait(0.01)
+                assert [one.frame.result(60) is not None for one in readings] == [True, True]
+                assert all(one.result() == wanted for one in readings)
+        finally:
+            ended.set()
+            stopping.join()
+            os.kill(reader.process.pid, signal.SIGCONT)
 
 
 def test_a_reader_splits_a_batch_and_holds_it_to_a_tenant() -> None:
