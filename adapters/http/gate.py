@@ -155,7 +155,9 @@ class Gate:
             failure = None if isinstance(error, LedgerError) else error
             if isinstance(error, Unavailable):
                 failure = error
-            if failure is not None:
+                # It says itself what is away; where it was noticed tells nobody more.
+                _log.error("request %s failed: %s", exchange.request_id, error)
+            elif failure is not None:
                 _log.error("request %s failed", exchange.request_id, exc_info=failure)
             await answering.fail(error)
         finally:
