@@ -1,7 +1,9 @@
 """Opening a ledger: the use cases over one database, wired to their adapters.
 
-with open_ledger() as tallybook:                   # starts the embedded database if needed
-outcomes = tallybook.ledger.record([event_bytes])
+As a library, with the embedded database started if need be:
+
+    with open_ledger() as tallybook:
+        outcomes = tallybook.ledger.record([event_bytes])
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ from ledger.application.audit_log import AuditLog
 from ledger.application.billing_close import Periods
 from ledger.application.billing_rates import Rates, unit_sizes
 from ledger.application.budgets import Budgets
-from ledger.application.command_queue import CommandQueue
+from ledger.application.command_queue import LedgerQueue
 from ledger.application.corrections import Corrections
 from ledger.application.credits import Credits
 from ledger.application.engine import Ledger
@@ -108,14 +110,14 @@ class Tallybook:
         *,
         defaults: TenantDefaults | None = None,
         watch: Watch | None = None,
-        queue: CommandQueue | None = None,
+        queue: LedgerQueue | None = None,
     ) -> None:
         self.database = database
         self._store = PostgresPriceBooks(database)
         self._library = PriceLibrary(self._store)
         self.policies = Policies(PostgresPolicies(database))
         self.billing_store = PostgresBilling(database)
-        self.sequencer: CommandQueue = queue or self.own_sequencer(defaults=defaults, watch=watch)
+        self.sequencer: LedgerQueue = queue or self.own_sequencer(defaults=defaults, watch=watch)
         self.ledger = Ledger(self.sequencer)
         self.ingest = Ingest(self.ledger)
         self.responses = RESPONSES
@@ -313,7 +315,7 @@ def open_ledger(
     defaults: TenantDefaults | None = None,
     progress: Progress | None = None,
     watch: Watch | None = None,
-    queue: CommandQueue | None = None,
+    queue: LedgerQueue | None = None,
 ) -> Iterator[Tallybook]:
     """Open the ledger: TALLYBOOK_DATABASE_URL, or the embedded database, started if need be.
 

@@ -27,11 +27,12 @@ from ledger.application.command_wire import (
     error_of,
 )
 from ledger.application.ports import ConnectionLost
-from ledger.application.sequencer import MAX_SUBMISSION_COMMANDS, SequencerClosed
+from ledger.application.sequencer import SequencerClosed
+from ledger.application.submissions import check_size
 from ledger.application.watching import BatchDone, Unwatched, Watch
 from ledger.application.workingset import Prepared
 from ledger.domain.commands import Command, Outcome, tenant_of
-from ledger.domain.errors import InvalidInput, Unavailable
+from ledger.domain.errors import Unavailable
 
 START_TIMEOUT_S = 60.0
 """How long the first host may take until it is there."""
@@ -107,7 +108,7 @@ class _Link(asyncio.Protocol):
 
 
 class RemoteSequencer:
-    """Queues commands for the sequencer of another process; a `CommandQueue`.
+    """Queues commands for the sequencer of another process; a `LedgerQueue`.
 
     It works on an event loop, `running`; meanwhile callers may be on any thread and any loop.
 
@@ -195,11 +196,7 @@ class RemoteSequencer:
         commands: Sequence[Prepared],
         told: asyncio.Future[list[Outcome]] | Future[list[Outcome]],
     ) -> _Sent:
-        if len(commands) > MAX_SUBMISSION_COMMANDS:
-            raise InvalidInput(
-                f"{len(commands)} commands at once; at most {MAX_SUBMISSION_COMMANDS} are possible",
-                code="too_many_commands",
-            )
+        check_size(commands)
         kinds, forms = encode_commands([one.command for one in commands])
         message = Submitted(next(self._numbers), kinds, forms)
         return _Sent(message, commands, told, self.watch.origin())

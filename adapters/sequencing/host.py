@@ -28,7 +28,8 @@ from ledger.application.command_wire import (
     encode_replies,
     failure_of,
 )
-from ledger.application.sequencer import Sequencer, Submission, take
+from ledger.application.sequencer import Sequencer
+from ledger.application.submissions import Submission, take
 from ledger.application.watching import BatchDone, Watch
 from ledger.domain.commands import Outcome
 from ledger.domain.errors import LedgerError

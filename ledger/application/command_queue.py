@@ -13,7 +13,23 @@ from ledger.domain.commands import Command, Outcome
 
 
 class CommandQueue(Protocol):
-    """Takes commands; `ledger.application.sequencer.Sequencer` is the one that commits them.
+    """Takes commands; `ledger.application.sequencer.Sequencer` is the one that commits them."""
+
+    def prepare(self, command: Command) -> Prepared:
+        """Make a command ready to be queued."""
+        ...
+
+    def submit(self, commands: Sequence[Prepared]) -> Future[list[Outcome]]:
+        """Queue commands, from any thread; the future answers after their commit."""
+        ...
+
+    async def submit_async(self, commands: Sequence[Prepared]) -> list[Outcome]:
+        """Queue commands and wait without blocking the event loop."""
+        ...
+
+
+class LedgerQueue(CommandQueue, Protocol):
+    """The queue of a ledger, which closes it.
 
     Attributes:
         watch: told of what is committed.
@@ -29,18 +45,6 @@ class CommandQueue(Protocol):
 
     @property
     def reachable(self) -> bool: ...  # noqa: D102 - an attribute
-
-    def prepare(self, command: Command) -> Prepared:
-        """Make a command ready to be queued."""
-        ...
-
-    def submit(self, commands: Sequence[Prepared]) -> Future[list[Outcome]]:
-        """Queue commands, from any thread; the future answers after their commit."""
-        ...
-
-    async def submit_async(self, commands: Sequence[Prepared]) -> list[Outcome]:
-        """Queue commands and wait without blocking the event loop."""
-        ...
 
     def close(self) -> None:
         """Answer what waits, then stop."""

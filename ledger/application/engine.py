@@ -14,7 +14,7 @@ from concurrent.futures import Future
 
 import msgspec
 
-from ledger.application.command_queue import CommandQueue
+from ledger.application.command_queue import LedgerQueue
 from ledger.application.intake import WireCommand, read_event
 from ledger.application.workingset import Prepared
 from ledger.domain.commands import Command, Outcome
@@ -53,7 +53,7 @@ class Ledger:
         sequencer: runs the commands; closed with the ledger.
     """
 
-    def __init__(self, sequencer: CommandQueue) -> None:
+    def __init__(self, sequencer: LedgerQueue) -> None:
         self.sequencer = sequencer
 
     def record(self, events: Sequence[bytes | msgspec.Raw]) -> list[Outcome]:

@@ -15,15 +15,13 @@ with the same ids until it is answered; every command answers its own repetition
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Protocol
 
 from ledger.application import asks
 from ledger.application.ask_forms import AskForm, CaptureForm
+from ledger.application.command_queue import CommandQueue
 from ledger.application.hold_session import AsyncHold, Hold
-from ledger.application.workingset import Prepared
 from ledger.domain.commands import Command, Outcome
 from ledger.domain.errors import InvalidInput, LedgerError, Problem
 from ledger.domain.holds import HoldAnswer
@@ -33,22 +31,6 @@ Ask = Document | AskForm
 """An ask, plain or read already."""
 Capture = Document | CaptureForm
 """A capture, plain or read already."""
-
-
-class CommandQueue(Protocol):
-    """What runs commands: `ledger.application.sequencer.Sequencer`, or a test's stand-in."""
-
-    def prepare(self, command: Command) -> Prepared:
-        """Make a command ready to be queued."""
-        ...
-
-    def submit(self, commands: Sequence[Prepared]) -> Future[list[Outcome]]:
-        """Queue commands; the future answers after their commit."""
-        ...
-
-    async def submit_async(self, commands: Sequence[Prepared]) -> list[Outcome]:
-        """Queue commands and wait without blocking the event loop."""
-        ...
 
 
 class Holds:

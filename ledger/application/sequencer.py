@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Protocol
 
 import msgspec
 
@@ -34,6 +33,7 @@ from ledger.application.ports import (
 )
 from ledger.application.prefetch import load_working_set, wanted_keys
 from ledger.application.prefetch_holds import wanted_holds
+from ledger.application.submissions import Submission, check_size, take
 from ledger.application.watching import BatchDone, Unwatched, Watch
 from ledger.application.workingset import LedgerCache, Prepared, TenantWork
 from ledger.domain.catalog import DEFAULT_BOOK, Catalog
@@ -41,7 +41,7 @@ from ledger.domain.commands import Command, OpenLedger, Outcome, tenant_of
 from ledger.domain.decide import decide
 from ledger.domain.default_cap import DefaultCap
 from ledger.domain.entries import stream_of
-from ledger.domain.errors import InvalidInput, Unavailable
+from ledger.domain.errors import Unavailable
 from ledger.domain.estimates import ask_event
 from ledger.domain.holds import AuthorizeHold
 from ledger.domain.ledger import LedgerState
@@ -50,10 +50,6 @@ from ledger.domain.usage import (
     RecordUsage,
 )
 
-MAX_BATCH_COMMANDS = 4096
-"""A batch takes waiting submissions until it has this many commands."""
-MAX_SUBMISSION_COMMANDS = 10_000
-"""Most commands of one submission; it is never split over two commits."""
 UNLOOKED_COMMANDS = 500
 """Batches of usage from so many commands on may go without looking their keys up."""
 UNLOOKED_AFTER = 8
@@ -76,55 +72,6 @@ class SequencerClosed(Unavailable):
     """The sequencer is closed; nothing was recorded."""
 
     default_code = "ledger_closed"
-
-
-class Told(Protocol):
-    """Who is told what became of a submission; a `concurrent.futures.Future` is one."""
-
-    def set_running_or_notify_cancel(self) -> bool:
-        """Say that the work begins; False where nobody wants it any more."""
-        ...
-
-    def set_result(self, result: list[Outcome], /) -> None:
-        """Take the outcomes, one a command."""
-        ...
-
-    def set_exception(self, error: BaseException, /) -> None:
-        """Take what it failed with: nothing of it moved, or that is unknown."""
-        ...
-
-
-class Submission:
-    """Commands that are committed together.
-
-    Args:
-        commands: in order.
-        told: hears of them.
-        origin: what `Watch.origin` gave for them.
-
-    Attributes:
-        queued_s: when they came, by `time.monotonic`.
-    """
-
-    __slots__ = ("commands", "origin", "queued_s", "told")
-
-    def __init__(self, commands: Sequence[Prepared], told: Told, origin: object) -> None:
-        self.commands = commands
-        self.told = told
-        self.origin = origin
-        self.queued_s = time.monotonic()
-
-
-def take(waiting: deque[Submission]) -> list[Submission]:
-    """Take from a queue what the next batch commits."""
-    taken: list[Submission] = []
-    count = 0
-    while waiting:
-        count += len(waiting[0].commands)
-        if taken and count > MAX_BATCH_COMMANDS:
-            break
-        taken.append(waiting.popleft())
-    return taken
 
 
 class Sequencer:
@@ -238,12 +185,7 @@ class Sequencer:
         return future
 
     def _queue(self, submission: Submission) -> None:
-        if len(submission.commands) > MAX_SUBMISSION_COMMANDS:
-            raise InvalidInput(
-                f"{len(submission.commands)} commands at once; at most"
-                f" {MAX_SUBMISSION_COMMANDS} are possible",
-                code="too_many_commands",
-            )
+        check_size(submission.commands)
         with self._wake:
             if self._closing:
                 raise SequencerClosed("the ledger is closed; open it again")
