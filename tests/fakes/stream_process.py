@@ -1,23 +1,23 @@
 """A server of streams as a process of its own, to be killed.
 
 ``python -m fakes.stream_process URL [STALL_MS GOODBYE_S]`` prints its port and serves until its
-input ends.
+input ends; each line of input is answered with how many clients' connections it holds.
 """
 
 from __future__ import annotations
 
 import os
+import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fakes.stream_world import stream_server
 
 from adapters.http.stream.protocol import StreamProtocol
-
-_LISTENING = "0A"
 
 
 class StreamProcess:
@@ -54,13 +54,16 @@ class StreamProcess:
 
     @property
     def connections(self) -> int:
-        """Return how many of its clients' connections it holds; those it let go have no inode."""
-        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-        found = [line.split() for line in lines]
-        mine = f":{self.port:04X}"
-        return sum(
-            one[1].endswith(mine) and one[3] != _LISTENING and one[9] != "0" for one in found
-        )
+        """Return how many of its clients' connections it holds, by its own open files.
+
+        The system's table of connections will not do: it is read in pieces, and while others
+        open and close theirs a row can be missing.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
     def stop(self) -> None:
         """End it."""
@@ -77,6 +80,20 @@ def stream_process(url: str, *options: str) -> Iterator[StreamProcess]:
         process.stop()
 
 
+def held(port: int) -> int:
+    """Return how many connections at a port this process holds, closed by their peer or not."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        # The listing's own file is gone, and threads close some of theirs meanwhile.
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.stat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as one:
+                    listens = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                    mine = one.family == socket.AF_INET and one.getsockname()[1] == port
+                    found += mine and not listens
+    return found
+
+
 def main(url: str, stall_ms: str = "30000", goodbye_s: str = "5") -> None:
     """Serve streams over a database."""
     StreamProtocol.goodbye_s = float(goodbye_s)
@@ -85,7 +102,8 @@ def main(url: str, stall_ms: str = "30000", goodbye_s: str = "5") -> None:
         if stall_ms != "30000":
             server.narrow()
         print(server.port, flush=True)
-        sys.stdin.read()
+        for _ in sys.stdin:
+            print(held(server.port), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from fakes.stream_process import stream_process
@@ -102,12 +102,12 @@ def test_clients_that_never_read_leave_neither_memory_nor_sockets_behind(
     database_url: str,
 ) -> None:
     """Wave after wave of them, none of which goes away by itself."""
-    with stream_process(database_url, "200", "0.2") as process:
-        silent: list[Silent] = []
+    with stream_process(database_url, "200", "0.2") as process, ExitStack() as silent:
         memory: list[int] = []
         for wave in range(3):
             came = [Silent(process.port, f"s-{wave}-{number}") for number in range(3)]
-            silent += came
+            for client in came:
+                silent.enter_context(client.socket)
             assert process.connections == len(came)
             for client in came:
                 client.chatter(FRAMES)
@@ -115,8 +115,6 @@ def test_clients_that_never_read_leave_neither_memory_nor_sockets_behind(
             memory.append(process.memory)
         # The first wave loads what the process keeps.
         assert memory[-1] - memory[1] < 4 * MIB, [size // 1024 for size in memory]
-        for client in silent:
-            client.socket.close()
 
 
 def test_five_hundred_sessions_are_served_by_one_process(database_url: str) -> None:

@@ -165,8 +165,10 @@ class Connection:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._kept is not None:
-            await self._hub.keep([self])
-            self._hub.leave(self)
+            try:
+                await self._hub.keep([self])
+            finally:
+                self._hub.leave(self)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = self.loop.create_task(work)
