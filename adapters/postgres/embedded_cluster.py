@@ -26,6 +26,12 @@ ROLE = "tallybook"
 SETTINGS_FILE = "tallybook.conf"
 """Name of our settings file in the data directory, rewritten at each start."""
 
+_SEGMENT_MIB = 1
+"""Size of a segment of the write-ahead log.
+
+The commit that needs a new one waits until it is filled with zeros and on disk: 3 ms, where the
+usual 16 MiB take 40.
+"""
 _SETTINGS = {
     "fsync": "on",
     "full_page_writes": "on",
@@ -33,6 +39,9 @@ _SETTINGS = {
     "wal_compression": "on",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
+    "min_wal_size": "80MB",
+    # Otherwise one segment.
+    "wal_buffers": "8MB",
     "checkpoint_timeout": "15min",
     "random_page_cost": "1.1",
     "max_connections": "100",
@@ -144,6 +153,7 @@ def _initdb(home: DatabaseHome, cluster: Cluster, scratch: Path) -> None:
             f"--pwfile={home.password_file}",
             "--auth=scram-sha-256",
             "--data-checksums",
+            f"--wal-segsize={_SEGMENT_MIB}",
             "--encoding=UTF8",
             *locale,
             "--lc-messages=C",

@@ -47,10 +47,17 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the first request."""
+        """Send the first request; a paced one when its turn is there."""
         self._transport = transport  # type: ignore[assignment] # TCP has a whole transport
-        self._due_s = time.perf_counter()
+        if self._interval_s:
+            return
         self._send()
+
+    def pace(self, due_s: float) -> None:
+        """Send the first request at a time, and the others after that."""
+        self._due_s = due_s
+        wait_s = due_s - time.perf_counter()
+        asyncio.get_running_loop().call_later(max(wait_s, 0), self._send)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the run that this connection is over."""
@@ -136,11 +143,13 @@ async def load(
     loop = asyncio.get_running_loop()
     run = _Run(connections, warm_up_s, seconds)
     interval_s = connections / rate_per_s if rate_per_s else 0.0
-    for number in range(connections):
-        made = _Connection(requests(number), run, interval_s)
-        await loop.create_connection(lambda made=made: made, "127.0.0.1", port)  # type: ignore[misc] # the default binds it
-        if interval_s:
-            await asyncio.sleep(interval_s / connections)
+    made = [_Connection(requests(number), run, interval_s) for number in range(connections)]
+    for one in made:
+        await loop.create_connection(lambda one=one: one, "127.0.0.1", port)  # type: ignore[misc] # the default binds it
+    if interval_s:
+        begin_s = time.perf_counter()
+        for number, one in enumerate(made):
+            one.pace(begin_s + number * interval_s / connections)
     async with asyncio.timeout(warm_up_s + seconds + 60):
         await run.done.wait()
     if run.error is not None:
