@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 
 from adapters.postgres import queries
 from adapters.postgres.database import Database
+from adapters.postgres.decision_rows import decision_of, decision_row, step_row
 from adapters.postgres.protection_rows import counter_of, grant_of
 from adapters.postgres.readmodels import PostgresReads, tenant_row
 from ledger.application.ports import TenantRow
@@ -269,7 +270,7 @@ class PostgresProtectionReads(PostgresReads):
             return (
                 isinstance(entry, HoldAuthorized | HoldRefused)
                 and (hold is None or entry.id == hold)
-                and (decision is None or _decision_of(entry) == decision)
+                and (decision is None or decision_of(entry) == decision)
             )
 
         def ask(snapshot: _Snapshot) -> tuple[list[DecisionRow], Ref | None]:
@@ -284,7 +285,7 @@ class PostgresProtectionReads(PostgresReads):
             ]
             shapes = self._shapes(snapshot, row.tenant_id, {one.shape for _, _, one in answers})
             rows = [
-                _decision_row(row, version, index, entry, shapes[entry.shape])
+                decision_row(row, version, index, entry, shapes[entry.shape])
                 for version, index, entry in answers
             ]
             return rows, stopped
@@ -318,7 +319,7 @@ class PostgresProtectionReads(PostgresReads):
 
             found, _ = self._entries(snapshot, row, wanted, "", since, before, limit)
             return [
-                _step_row(row, version, index, entry, terms[entry.budget])
+                step_row(row, version, index, entry, terms[entry.budget])
                 for version, index, entry in found
                 if isinstance(entry, BudgetStepReached)
             ]
@@ -455,62 +456,6 @@ class PostgresProtectionReads(PostgresReads):
             self._protection["shapes"], {"tenant_id": tenant_id, "numbers": sorted(numbers)}
         )
         return {number: shape_from_body(bytes(body)) for number, body in rows}
-
-
-def _decision_of(entry: HoldAuthorized | HoldRefused) -> str:
-    if isinstance(entry, HoldAuthorized):
-        return entry.decision
-    return "confirm" if entry.code == "confirmation_required" else "deny"
-
-
-def _decision_row(
-    tenant: TenantRow,
-    version: int,
-    index: int,
-    entry: HoldAuthorized | HoldRefused,
-    shape: CompiledShape,
-) -> DecisionRow:
-    model, amount = shape.shape.model, 0
-    if isinstance(entry, HoldRefused):
-        code = entry.code
-    else:
-        code = "created_resolved" if entry.decision == "deny" else "created"
-        model = entry.model or model
-        amount = entry.amount
-    return DecisionRow(
-        tenant=tenant,
-        version=version,
-        index=index,
-        at=entry.at,
-        hold=entry.id,
-        decision=_decision_of(entry),
-        code=code,
-        asked=entry.asked,
-        amount=amount,
-        shape=shape,
-        model=model,
-        reasons=entry.reasons,
-        user=entry.extra.user if entry.extra is not None else "",
-    )
-
-
-def _step_row(
-    tenant: TenantRow, version: int, index: int, entry: BudgetStepReached, terms: BudgetTerms
-) -> StepRow:
-    return StepRow(
-        tenant=tenant,
-        version=version,
-        index=index,
-        terms=terms,
-        window=entry.window,
-        step=entry.step,
-        kind=entry.kind,
-        threshold=entry.threshold,
-        used=entry.used,
-        at=entry.at,
-        limit_at=entry.limit_at,
-        forecast=entry.forecast,
-    )
 
 
 def _check_protocol(reads: PostgresProtectionReads) -> ProtectionReads:

@@ -7,6 +7,7 @@ checks scope and tenant with the functions here, so that every interface refuses
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -138,3 +139,24 @@ def tenant_of(caller: Caller, *named: str | None) -> str:
             pointer="/tenant",
         )
     return names.pop()
+
+
+def check_may_grant(caller: Caller, *, tenant: str | None, scopes: Iterable[str]) -> None:
+    """Check that a caller may hand on what a new key would open.
+
+    Args:
+        caller: a key never gives more than it has: neither scopes nor other tenants.
+        tenant: of the new key; None for the platform.
+        scopes: of the new key.
+
+    Raises:
+        Forbidden: ``foreign_tenant``, ``missing_scope``.
+    """
+    if caller.tenant is not None and caller.tenant != tenant:
+        raise Forbidden("a key of a tenant issues keys of that tenant only", code="foreign_tenant")
+    lacking = [scope for scope in scopes if not caller.may(scope)]
+    if lacking:
+        raise Forbidden(
+            f"a key cannot give the scope {lacking[0]}, which it does not have",
+            code="missing_scope",
+        )

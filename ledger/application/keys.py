@@ -21,20 +21,18 @@ from eventsourcing.domain import BaseAggregate, CanInitAggregate, CanMutateAggre
 from msgspec.structs import replace
 
 from ledger.application import ask_fields as fields
-from ledger.application.access import SCOPES, Caller, Forbidden
-from ledger.domain.errors import InvalidInput, InvariantViolation, NotFound, Refused
+from ledger.application.key_terms import inherited, terms_of
+from ledger.domain.errors import InvariantViolation, NotFound, Refused
 from ledger.domain.keys import (
     ACTIVE,
     ENTROPY_BYTES,
     ID_BYTES,
-    MODES,
     Key,
     digest,
     id_from,
     id_of,
     is_id,
     mint,
-    read_network,
 )
 from ledger.domain.periods import from_us, to_us
 
@@ -44,10 +42,6 @@ CALLER_PREFIX = "key:"
 """What stands before a key's id where it says who acts."""
 MAX_ATTEMPTS = 5
 """How often a change is tried while others change the key."""
-MAX_NETWORKS = 50
-"""Most networks of a key."""
-MAX_RATE = 1_000_000
-"""Most requests a second, and at once, that a limit can say."""
 OVERLAP_S = 86_400
 """How long a rotated key goes on, where nobody says otherwise."""
 MAX_OVERLAP_S = 30 * 86_400
@@ -300,7 +294,7 @@ class Keys:
     def _issue(
         self, document: Mapping[str, object], *, by: str, only_first: bool, once: str = ""
     ) -> IssuedKey:
-        terms = _terms(document)
+        terms = terms_of(document)
         checked = fields.name(by, "/by")
         for _ in range(MAX_ATTEMPTS):
             made = fold(self._store.events(_named(once))) if once else None
@@ -404,7 +398,7 @@ class Keys:
             until = at + said.get("overlap_s", OVERLAP_S) * _US
             if old.key.expires_at is not None:
                 until = min(until, old.key.expires_at)
-            issued = self._mint(_inherited(old.key, said, at), by=checked, at=at, once=once)
+            issued = self._mint(inherited(old.key, said, at), by=checked, at=at, once=once)
             old.succeed(issued.key.id, expires_at=until, by=checked, at=at)
             self._store.save([ApiKey.issue(issued.key), old])
             return RotatedKey(issued, old.key)
@@ -483,27 +477,6 @@ def fold(events: Iterable[ApiKey.Event]) -> ApiKey | None:
     return key
 
 
-def check_may_grant(caller: Caller, *, tenant: str | None, scopes: Iterable[str]) -> None:
-    """Check that a caller may hand on what a new key would open.
-
-    Args:
-        caller: a key never gives more than it has: neither scopes nor other tenants.
-        tenant: of the new key; None for the platform.
-        scopes: of the new key.
-
-    Raises:
-        Forbidden: ``foreign_tenant``, ``missing_scope``.
-    """
-    if caller.tenant is not None and caller.tenant != tenant:
-        raise Forbidden("a key of a tenant issues keys of that tenant only", code="foreign_tenant")
-    lacking = [scope for scope in scopes if not caller.may(scope)]
-    if lacking:
-        raise Forbidden(
-            f"a key cannot give the scope {lacking[0]}, which it does not have",
-            code="missing_scope",
-        )
-
-
 def _fold_all(events: Iterable[ApiKey.Event]) -> list[Key]:
     keys: dict[str, ApiKey | None] = {}
     for event in events:
@@ -524,79 +497,3 @@ def _try(change: Callable[[], _T]) -> _T:
     raise Refused(
         "others are changing the key all the time; nothing was saved, try again", code="key_busy"
     )
-
-
-def _tenant(value: object, pointer: str) -> str | None:
-    return None if value is None else fields.name(value, pointer)
-
-
-def _scopes(value: object, pointer: str) -> tuple[str, ...]:
-    found: tuple[str, ...] = fields.names(len(SCOPES))(value, pointer)
-    if not found:
-        fields.fail(pointer, f"is empty; give some of {', '.join(SCOPES)}")
-    for one in found:
-        if one not in SCOPES:
-            fields.fail(pointer, f"{fields.shown(one)} is none of {', '.join(SCOPES)}")
-    return found
-
-
-def _networks(value: object, pointer: str) -> tuple[str, ...]:
-    found: tuple[str, ...] = fields.names(MAX_NETWORKS)(value, pointer)
-    try:
-        return tuple(str(read_network(one)) for one in found)
-    except InvalidInput as error:
-        fields.fail(pointer, error.message)
-
-
-def _expiry(value: object, pointer: str) -> int | None:
-    return None if value is None else fields.instant(value, pointer)
-
-
-_MEMBERS: dict[str, fields.Check] = {
-    "name": fields.name,
-    "scopes": _scopes,
-    "tenant": _tenant,
-    "mode": fields.choice(*MODES),
-    "note": fields.text,
-    "expires_at": _expiry,
-    "networks": _networks,
-    "per_second": fields.whole(0, MAX_RATE),
-    "burst": fields.whole(0, MAX_RATE),
-}
-
-
-def _terms(document: Mapping[str, object]) -> dict[str, Any]:
-    said = fields.read_members(document, _MEMBERS, required=("name", "scopes"))
-    terms: dict[str, Any] = {
-        "tenant": None,
-        "mode": MODES[0],
-        "note": "",
-        "expires_at": None,
-        "networks": (),
-        "per_second": 0,
-        "burst": 0,
-    }
-    terms.update(said)
-    terms["per_second"] = terms["per_second"] or terms["burst"]
-    terms["burst"] = terms["burst"] or terms["per_second"]
-    return terms
-
-
-def _inherited(old: Key, said: Mapping[str, Any], at: int) -> dict[str, Any]:
-    expires_at = said.get("expires_at")
-    if expires_at is None and old.expires_at is not None:
-        expires_at = at + old.expires_at - old.issued_at
-    if expires_at is not None and expires_at <= at:
-        fields.fail("/expires_at", "is over already")
-    return {
-        "tenant": old.tenant,
-        "mode": old.mode,
-        "scopes": old.scopes,
-        "name": old.name,
-        "note": old.note,
-        "networks": old.networks,
-        "per_second": old.per_second,
-        "burst": old.burst,
-        "expires_at": expires_at,
-        "predecessor": old.id,
-    }

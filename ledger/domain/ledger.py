@@ -30,9 +30,9 @@ from ledger.domain.entries import (
 from ledger.domain.errors import InvariantViolation
 from ledger.domain.periods import Period, period_of
 from ledger.domain.plan_rates import RUNNING
-from ledger.domain.protection import FOLDS as PROTECTION_FOLDS
 from ledger.domain.protection import Protection
 from ledger.domain.protection_entries import ChargeReversed
+from ledger.domain.protection_folds import FOLDS as PROTECTION_FOLDS
 from ledger.domain.shapes import CompiledShape, shape_from_body
 from ledger.domain.tenant_plans import TenantPlan
 from ledger.domain.usage import key_digest

@@ -1,4 +1,4 @@
-"""Protection: the part of a ledger's state that guards spend, and the folds of its entries.
+"""Protection: the part of a ledger's state that guards spend; `protection_folds` change it.
 
 A ledger has it from its first entry of that kind on. Invariants: a counter's held is the sum of
 the open holds' bindings to it; a grant's held is the sum of their allocations; a hold leaves
@@ -7,20 +7,15 @@ the open holds' bindings to it; a grant's held is the sum of their allocations; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ledger.domain.budgets import CHARGE, Budget, Counter
-from ledger.domain.credits import CreditBook, Grant
+from ledger.domain.credits import CreditBook
 from ledger.domain.entitlements import Entitlements, entitlements_of
-from ledger.domain.errors import InvariantViolation
 from ledger.domain.holds import (
-    CAPTURED,
-    EXPIRED,
     OPEN,
-    REFUSED,
     UNMATCHED,
-    VOIDED,
     HoldState,
     hold_digest,
 )
@@ -29,25 +24,7 @@ from ledger.domain.plan_rates import promised_key, reserved_key
 from ledger.domain.protection_entries import (
     Allocation,
     Binding,
-    BudgetConfirmed,
-    BudgetSet,
-    BudgetStepReached,
-    CapWaived,
     ChargeReversed,
-    CreditExpired,
-    CreditGranted,
-    CreditPolicySet,
-    CreditWithdrawn,
-    EntitlementsSet,
-    HoldAuthorized,
-    HoldCaptured,
-    HoldEstimated,
-    HoldExpired,
-    HoldExtended,
-    HoldProgressed,
-    HoldPromised,
-    HoldRefused,
-    HoldVoided,
     Promise,
 )
 from ledger.domain.shapes import CompiledShape
@@ -82,12 +59,13 @@ class Protection:
         touched_budgets: numbers.
         touched_counters: keys.
         touched_holds: digests.
+        awaiting: the hold that was just drawn upon, whose usage event follows.
     """
 
     __slots__ = (
-        "_awaiting",
         "_dirty",
         "_owed",
+        "awaiting",
         "budgets",
         "capped",
         "counters",
@@ -125,7 +103,7 @@ class Protection:
         self.touched_budgets: set[int] = set()
         self.touched_counters: set[CounterKey] = set()
         self.touched_holds: set[bytes] = set()
-        self._awaiting: HoldState | None = None
+        self.awaiting: HoldState | None = None
         self._dirty: set[CounterKey] = set()
         self._owed = 0
 
@@ -160,9 +138,10 @@ class Protection:
     def load_budgets(self, budgets: Iterable[Budget]) -> None:
         """Take the budgets of a ledger, in order of their numbers."""
         self.budgets = list(budgets)
-        self._index()
+        self.index()
 
-    def _index(self) -> None:
+    def index(self) -> None:
+        """Say which budgets are not ended, after one changed."""
         self.live = [one for one in self.budgets if one.terms.state != "ended"]
         self.names = {one.terms.name: one.number for one in self.live}
 
@@ -232,10 +211,10 @@ class Protection:
 
     def recorded(self, ref: _Ref) -> None:
         """Note where the usage event of the hold that was just drawn upon is."""
-        hold = self._awaiting
+        hold = self.awaiting
         if hold is not None:
             hold.usage_version, hold.usage_index = ref
-            self._awaiting = None
+            self.awaiting = None
 
     # -- holds ------------------------------------------------------------------------
 
@@ -251,7 +230,8 @@ class Protection:
         due.sort(key=lambda one: (one.expires_at, one.id))
         return due
 
-    def _touch(self, id: str) -> HoldState:
+    def touch(self, id: str) -> HoldState:
+        """Return a hold to be changed, one that was never authorized if there is none."""
         digest = hold_digest(id)
         hold = self.holds.get(digest)
         if hold is None:
@@ -263,7 +243,7 @@ class Protection:
         for number, start, amount in bindings:
             self.counter((number, start)).held += sign * amount
 
-    def _keep(
+    def keep(
         self, hold: HoldState, bindings: tuple[Binding, ...], allocations: tuple[Allocation, ...]
     ) -> None:
         """Let a hold reserve this and nothing else."""
@@ -278,7 +258,7 @@ class Protection:
         hold.bindings = bindings
         hold.allocations = allocations
 
-    def _promise(self, hold: HoldState, promises: tuple[Promise, ...]) -> None:
+    def promise(self, hold: HoldState, promises: tuple[Promise, ...]) -> None:
         """Let a hold promise this and nothing else."""
         for sign, of in ((-1, hold.promises), (1, promises)):
             for key, quantity, amount in of:
@@ -286,224 +266,16 @@ class Protection:
                 self.moved.append((reserved_key(key), sign * amount))
         hold.promises = promises
 
-    def _end(self, hold: HoldState, status: str) -> None:
+    def end(self, hold: HoldState, status: str) -> None:
         """Let a hold be over, so that it reserves nothing any more."""
         hold.status = status
         hold.amount = 0
-        self._keep(hold, (), ())
+        self.keep(hold, (), ())
         if hold.promises:
-            self._promise(hold, ())
+            self.promise(hold, ())
 
-    def _expires(self, at: int) -> None:
+    def expires(self, at: int) -> None:
+        """Take note that something expires then, microseconds since the epoch."""
         if at < self.next_expiry:
             self.next_expiry = at
             self.head_touched = True
-
-
-def _budget_set(guard: Protection, entry: BudgetSet, ref: _Ref) -> None:
-    budgets = guard.budgets
-    if entry.number > len(budgets):
-        raise InvariantViolation(f"budget {entry.number} at {ref}, expected {len(budgets)}")
-    if entry.number == len(budgets):
-        budgets.append(Budget(entry.number, entry.terms))
-        for start, spent in entry.opening:
-            guard.counter((entry.number, start)).spent += spent
-    else:
-        budget = budgets[entry.number]
-        was = budget.terms
-        budget.load(entry.terms)
-        if (was.limit, was.steps) != (budget.terms.limit, budget.terms.steps):
-            budget.ladder += 1
-    guard.touched_budgets.add(entry.number)
-    if budgets[entry.number].cap and not guard.capped:
-        guard.capped = guard.head_touched = True
-    guard._index()
-
-
-def _cap_waived(guard: Protection, entry: CapWaived, ref: _Ref) -> None:
-    del entry, ref
-    guard.capped = guard.head_touched = True
-
-
-def _confirmed(guard: Protection, entry: BudgetConfirmed, ref: _Ref) -> None:
-    del ref
-    counter = guard.counter((entry.budget, entry.window))
-    counter.ceiling, counter.until = entry.ceiling, entry.until
-
-
-def _step_reached(guard: Protection, entry: BudgetStepReached, ref: _Ref) -> None:
-    del ref
-    counter = guard.counter((entry.budget, entry.window))
-    ladder = guard.budgets[entry.budget].ladder
-    if counter.ladder != ladder:
-        counter.ladder, counter.fired = ladder, 0
-    counter.fired |= 1 << entry.step
-
-
-def _authorized(guard: Protection, entry: HoldAuthorized, ref: _Ref) -> None:
-    hold = guard._touch(entry.id)
-    if hold.version:
-        raise InvariantViolation(f"hold {entry.id!r} is authorized again at {ref}")
-    hold.version, hold.index = ref
-    hold.fingerprint = entry.fingerprint
-    hold.at = entry.at
-    hold.shape = entry.shape
-    hold.extra = entry.extra
-    hold.kind = entry.kind
-    hold.expires_at = entry.expires_at
-    if entry.decision == "deny":
-        hold.code = "created_resolved"
-        hold.status = CAPTURED
-        return
-    hold.code = "created"
-    hold.status = OPEN
-    hold.on_expiry = entry.on_expiry
-    hold.quantities = entry.quantities
-    hold.reserved = hold.amount = entry.amount
-    guard._keep(hold, entry.bindings, entry.allocations)
-    guard._expires(entry.expires_at)
-
-
-def _refused(guard: Protection, entry: HoldRefused, ref: _Ref) -> None:
-    if entry.code == "confirmation_required":
-        return
-    hold = guard._touch(entry.id)
-    if hold.version:
-        raise InvariantViolation(f"hold {entry.id!r} is refused again at {ref}")
-    hold.version, hold.index = ref
-    hold.fingerprint = entry.fingerprint
-    hold.code = entry.code
-    hold.at = entry.at
-    hold.shape = entry.shape
-    hold.extra = entry.extra
-    if entry.code != "denied_voided":
-        hold.status = REFUSED
-
-
-def _open_hold(guard: Protection, id: str, ref: _Ref) -> HoldState:
-    hold = guard._touch(id)
-    if hold.status != OPEN:
-        raise InvariantViolation(f"hold {id!r} is {hold.status}, not open, at {ref}")
-    return hold
-
-
-def _extended(guard: Protection, entry: HoldExtended, ref: _Ref) -> None:
-    hold = _open_hold(guard, entry.id, ref)
-    hold.step = entry.step
-    hold.step_digest = entry.digest
-    hold.expires_at = entry.expires_at
-    # What captures drew before was reserved, too.
-    hold.reserved += max(0, entry.amount - hold.amount)
-    hold.amount = entry.amount
-    if entry.quantities:
-        hold.quantities = entry.quantities
-    guard._keep(hold, entry.bindings, entry.allocations)
-    guard._expires(entry.expires_at)
-
-
-def _estimated(guard: Protection, entry: HoldEstimated, ref: _Ref) -> None:
-    hold = _open_hold(guard, entry.id, ref)
-    hold.shape, hold.quantities = entry.shape, entry.quantities
-
-
-def _promised(guard: Protection, entry: HoldPromised, ref: _Ref) -> None:
-    guard._promise(_open_hold(guard, entry.id, ref), entry.promises)
-
-
-def _progressed(guard: Protection, entry: HoldProgressed, ref: _Ref) -> None:
-    hold = _open_hold(guard, entry.id, ref)
-    hold.progress_step = entry.step
-    hold.meters = entry.meters
-    hold.numbers = entry.quantities
-
-
-def _captured(guard: Protection, entry: HoldCaptured, ref: _Ref) -> None:
-    del ref
-    hold = guard._touch(entry.id)
-    hold.captured_meters = entry.meters
-    hold.captured = entry.quantities
-    hold.overrun = entry.overrun
-    hold.usage = entry.usage
-    hold.final = hold.final or entry.final
-    hold.late = hold.late or "late" in entry.flags
-    hold.by_event = hold.by_event or "event" in entry.flags
-    if entry.first:
-        guard._awaiting = hold
-    if hold.status == OPEN:
-        guard._keep(hold, entry.bindings, entry.allocations)
-        hold.amount = entry.remaining
-        if entry.final:
-            hold.status = CAPTURED
-            guard._promise(hold, ())
-
-
-def _voided(guard: Protection, entry: HoldVoided, ref: _Ref) -> None:
-    hold = guard._touch(entry.id)
-    if hold.status not in (OPEN, UNMATCHED):
-        raise InvariantViolation(f"hold {entry.id!r} is {hold.status} and voided at {ref}")
-    guard._end(hold, VOIDED)
-
-
-def _expired(guard: Protection, entry: HoldExpired, ref: _Ref) -> None:
-    hold = _open_hold(guard, entry.id, ref)
-    if entry.meters:
-        hold.captured_meters = entry.meters
-        hold.captured = entry.quantities
-        hold.usage = entry.usage
-        hold.overrun = entry.overrun
-        if entry.first:
-            guard._awaiting = hold
-    guard._end(hold, EXPIRED)
-
-
-def _granted(guard: Protection, entry: CreditGranted, ref: _Ref) -> None:
-    if entry.number in guard.credit.grants:
-        raise InvariantViolation(f"grant {entry.number} is given again at {ref}")
-    guard.credit.add(Grant.given(entry))
-    if entry.expires_at:
-        guard._expires(entry.expires_at)
-
-
-def _credit_expired(guard: Protection, entry: CreditExpired, ref: _Ref) -> None:
-    del ref
-    guard.credit.expire(entry.number, entry.amount)
-
-
-def _withdrawn(guard: Protection, entry: CreditWithdrawn, ref: _Ref) -> None:
-    del ref
-    guard.credit.withdraw(entry.number, entry.amount)
-
-
-def _credit_policy(guard: Protection, entry: CreditPolicySet, ref: _Ref) -> None:
-    del ref
-    guard.credit.required = entry.required
-    guard.head_touched = True
-
-
-def _entitled(guard: Protection, entry: EntitlementsSet, ref: _Ref) -> None:
-    del ref
-    guard.load_entitlements(entry.document)
-    guard.head_touched = True
-
-
-FOLDS: dict[type, Callable[[Protection, Any, _Ref], None]] = {
-    BudgetSet: _budget_set,
-    CapWaived: _cap_waived,
-    BudgetConfirmed: _confirmed,
-    BudgetStepReached: _step_reached,
-    HoldAuthorized: _authorized,
-    HoldRefused: _refused,
-    HoldExtended: _extended,
-    HoldEstimated: _estimated,
-    HoldPromised: _promised,
-    HoldProgressed: _progressed,
-    HoldCaptured: _captured,
-    HoldVoided: _voided,
-    HoldExpired: _expired,
-    CreditGranted: _granted,
-    CreditExpired: _credit_expired,
-    CreditWithdrawn: _withdrawn,
-    CreditPolicySet: _credit_policy,
-    EntitlementsSet: _entitled,
-}
-"""How each entry changes the protection that it is folded into."""

@@ -12,14 +12,13 @@ import pytest
 from adapters.memory import MemoryKeys
 from adapters.postgres.database import Database
 from adapters.postgres.keys import PostgresKeys
-from ledger.application.access import SCOPES, Caller, Forbidden
+from ledger.application.access import SCOPES, Caller, Forbidden, check_may_grant
 from ledger.application.documents.keys import key_document
 from ledger.application.keys import (
     ApiKey,
     KeyChanged,
     Keys,
     KeyStore,
-    check_may_grant,
 )
 from ledger.domain.errors import InvalidInput, NotFound, Refused
 from ledger.domain.keys import Key, digest, id_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ledger.application import audited, keyring, verify
+from ledger.application import audited, key_terms, keyring, verify
 from ledger.application import keys as use_cases
 from ledger.application.access import SCOPES
 from ledger.application.audit_log import MAX_DETAIL_BYTES
@@ -36,7 +36,7 @@ def test_the_spec_names_the_scopes_and_the_numbers() -> None:
     assert all(f"`{scope}`" in SPEC for scope in SCOPES)
     for said in (
         f"{use_cases.OVERLAP_S // 3600} h unless said, at most {use_cases.MAX_OVERLAP_S // 86400}",
-        f"(up to {use_cases.MAX_NETWORKS})",
+        f"(up to {key_terms.MAX_NETWORKS})",
         f"**{keyring.BOUND_S:.0f} seconds after its commit at the latest**",
         f"in the last {keyring.HEARD_S:.0f} seconds",
         f"else for {keyring.UNWATCHED_S:.0f} second",

@@ -18,9 +18,9 @@ from adapters.http.models.admin import (
     RotateRequest,
 )
 from ledger.application import ask_fields as fields
+from ledger.application.access import check_may_grant
 from ledger.application.documents.encoding import to_json
 from ledger.application.documents.keys import key_document
-from ledger.application.keys import check_may_grant
 from ledger.application.repeats import Command
 from ledger.application.services import Services
 from ledger.domain.errors import NotFound

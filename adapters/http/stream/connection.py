@@ -16,10 +16,11 @@ from typing import Any
 
 from adapters.http.stream import commands, frames
 from adapters.http.stream.commands import Context, Numbered
+from adapters.http.stream.entrance import Entrance
 from adapters.http.stream.live import Budgets, Hub
 from adapters.http.stream.session import POLITE, Broken, Code, Limits, Session
 from ledger.application import ask_fields
-from ledger.application.access import Caller, Forbidden, KeyRefused, tenant_of
+from ledger.application.access import Forbidden, KeyRefused, tenant_of
 from ledger.application.live import Attribution, Told
 from ledger.application.sequencer import SequencerClosed
 from ledger.application.services import Services
@@ -44,30 +45,6 @@ def now_ms() -> int:
 
 class Gone(Exception):
     """The client is away."""
-
-
-class Entrance:
-    """What the server knows of a client before its first frame.
-
-    Args:
-        caller: whose key it is.
-        tenant: that the address names; None for none.
-        again: looks at the key again; raises `KeyRefused`.
-        wait_s: seconds until the key's rate lets one more frame through.
-    """
-
-    def __init__(
-        self,
-        *,
-        caller: Caller,
-        tenant: str | None,
-        again: Callable[[], Awaitable[Caller]],
-        wait_s: Callable[[Caller], float],
-    ) -> None:
-        self.caller = caller
-        self.tenant = tenant
-        self.again = again
-        self.wait_s = wait_s
 
 
 class Connection:

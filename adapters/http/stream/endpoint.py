@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 from adapters.http.gate import GATE, Gate
 from adapters.http.logs import REQUEST_ID
 from adapters.http.problems import CONTENT_TYPE, HttpProblem, headers_of, problem_of
-from adapters.http.stream.connection import CLOSE_TIMEOUT_S, Connection, Entrance, Receive, Send
+from adapters.http.stream.connection import CLOSE_TIMEOUT_S, Connection, Receive, Send
+from adapters.http.stream.entrance import Entrance
 from adapters.http.stream.frames import KEY_SUBPROTOCOL, PATH, SUBPROTOCOL
 from adapters.http.stream.live import Hub
 from adapters.http.stream.session import Limits
